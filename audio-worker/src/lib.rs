@@ -1,1 +1,2 @@
 //! audio-worker
+pub mod dsp;
