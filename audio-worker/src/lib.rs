@@ -1,2 +1,46 @@
-//! audio-worker
+//! The audio-worker: everything sound and talk. It never heard of Twilio.
+//!
+//! Read in this order: [`server`](crate) takes connections and gives each call to `voice_service`, which admits it;
+//! `conversation` is the driver, the one task that owns the call; [`turn`] is the core that decides;
+//! [`pipeline`] and [`dsp`] are the signal path; [`agent`] is the port to whoever talks.
+//!
+//! Invariants:
+//! - `turn`, `pipeline` and `dsp` are pure: no clock, no socket, no runtime.
+//! - The reply queue in [`turn::reply`] is the only pacer in the system.
+//! - One task owns all the state of a call; no lock is taken per frame; what grows has a bound and a counter.
+//! - A panic in one conversation ends that conversation.
+
+use std::io;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub mod agent;
+mod audio_service;
+pub mod config;
+mod connection;
+mod conversation;
+mod conversations;
 pub mod dsp;
+pub mod pipeline;
+mod server;
+mod status;
+pub mod turn;
+mod voice_service;
+
+pub use config::Config;
+
+/// Runs a worker on bound listeners until `shutdown`, then drains it.
+///
+/// # Errors
+/// When its threads cannot be started.
+pub async fn run(
+    config: &Config,
+    agents: agent::Agents,
+    listener: TcpListener,
+    operations: TcpListener,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let conversations = conversations::Conversations::new(config.max_calls);
+    server::serve(config, voice_service::Voice { conversations, agents }, listener, operations, shutdown).await
+}

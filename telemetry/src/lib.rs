@@ -5,11 +5,13 @@
 //! - [`settings`]: flags, environment and `.env`, read once; every mistake reported together.
 //! - [`shards`]: current-thread runtimes, one a core, fed by one accept loop.
 //! - [`shutdown`]: the signals that end a service.
+//! - [`probe`]: the question that a container's health check asks.
 //!
-//! There are no domain words here, no instruments and no HTTP. Whatever differs between the gateway and the
+//! There are no domain words here, no instruments and no routes. Whatever differs between the gateway and the
 //! audio-worker belongs to them.
 
 pub mod log;
+pub mod probe;
 mod sensitive;
 pub mod settings;
 pub mod shards;

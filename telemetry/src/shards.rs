@@ -5,18 +5,15 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     thread,
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
 };
@@ -127,63 +124,25 @@ impl Shards {
 
 impl Arrivals {
     /// The next connection; `None` once the service stops accepting.
-    pub async fn next(&mut self) -> Option<Seated> {
+    pub async fn next(&mut self) -> Option<(TcpStream, Seat)> {
         loop {
             let stream = self.connections.recv().await?;
             let seat = Seat(Arc::clone(&self.open));
             match TcpStream::from_std(stream) {
-                Ok(stream) => return Some(Seated { stream, _seat: seat }),
+                Ok(stream) => return Some((stream, seat)),
                 Err(error) => tracing::warn!(%error, "a connection could not be registered"),
             }
         }
     }
 }
 
-/// A connection that counts as open on its shard until it is dropped.
+/// A connection counts as open on its shard until its seat is dropped.
 #[derive(Debug)]
-pub struct Seated {
-    stream: TcpStream,
-    _seat: Seat,
-}
-
-#[derive(Debug)]
-struct Seat(Arc<AtomicUsize>);
+pub struct Seat(Arc<AtomicUsize>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl AsyncRead for Seated {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Seated {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 
@@ -195,11 +154,12 @@ mod tests {
     #[tokio::test]
     async fn connections_spread_over_the_shards_and_stay_there() {
         let shards = Shards::start(2, "test", |index, mut arrivals| async move {
-            while let Some(mut connection) = arrivals.next().await {
+            while let Some((mut connection, seat)) = arrivals.next().await {
                 tokio::spawn(async move {
                     let _ = connection.write_u8(u8::try_from(index).unwrap()).await;
                     // Open until the peer closes.
                     let _ = connection.read_u8().await;
+                    drop(seat);
                 });
             }
         })

@@ -1,0 +1,255 @@
+//! The driver of one conversation: the one task that awaits. It moves what comes from the gateway and the agent
+//! into the core, and what the core says to the gateway; it decides nothing itself.
+
+use std::{
+    future::poll_fn,
+    time::{Duration, Instant},
+};
+
+use proto::v1::{self, ConverseRequest, ConverseResponse, converse_request, converse_response};
+use tokio::{
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
+    time::{Sleep, sleep_until},
+};
+use tonic::{Status, Streaming};
+
+use crate::{
+    agent::{Act, Agent, Heard},
+    conversations::Phase,
+    dsp::ResampleError,
+    pipeline::{Downlink, Uplink},
+    turn::{EndReason, Input, Stats, ToGateway, Turn, reply},
+};
+
+/// Messages that may wait between the core and the gRPC stream; beyond it the core keeps them.
+pub(crate) const OUTBOUND_MESSAGES: usize = 8;
+
+/// Largest message of caller audio: one second.
+pub(crate) const MAX_AUDIO_BYTES: usize = 8000;
+
+/// Without audio for this long the sleep is set as far away.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// What goes back over the stream.
+pub(crate) type Outbound = mpsc::Sender<Result<ConverseResponse, Status>>;
+
+/// One conversation, all of its state owned here.
+pub(crate) struct Conversation {
+    turn: Turn,
+    uplink: Uplink,
+    downlink: Downlink,
+    agent: Box<dyn Agent>,
+    inbound: Streaming<ConverseRequest>,
+    outbound: Outbound,
+    phase: watch::Receiver<Phase>,
+    pcm: Vec<i16>,
+    codes: Vec<u8>,
+    seen: Seen,
+}
+
+/// What the driver counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen {
+    /// Caller audio, 8 kHz samples.
+    pub(crate) heard_samples: u64,
+    /// Time for which the carrier sent nothing, ms.
+    pub(crate) gap_ms: u64,
+    /// Messages that the gateway had to drop, by its sequence numbers.
+    pub(crate) missing_messages: u64,
+    last_seq: u64,
+}
+
+/// Why a conversation could not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConversationError {
+    #[error("a message of {0} bytes of audio; at most {MAX_AUDIO_BYTES} are taken")]
+    AudioTooLong(usize),
+    #[error("a second Open")]
+    SecondOpen,
+    #[error("the signal path failed")]
+    Signal(#[from] ResampleError),
+    #[error("the agent failed: {0}")]
+    Agent(String),
+}
+
+impl Conversation {
+    /// A conversation that begins now.
+    pub(crate) fn new(
+        agent: Box<dyn Agent>,
+        inbound: Streaming<ConverseRequest>,
+        outbound: Outbound,
+        phase: watch::Receiver<Phase>,
+    ) -> Result<Self, ConversationError> {
+        Ok(Self {
+            turn: Turn::new(reply::LEAD, now()),
+            uplink: Uplink::new()?,
+            downlink: Downlink::default(),
+            agent,
+            inbound,
+            outbound,
+            phase,
+            pcm: Vec::new(),
+            codes: Vec::new(),
+            seen: Seen::default(),
+        })
+    }
+
+    /// Runs until the conversation is over.
+    pub(crate) async fn run(&mut self) -> Result<EndReason, ConversationError> {
+        let sleep = sleep_until((now() + FAR).into());
+        tokio::pin!(sleep);
+        // A conversation taken while the worker began to drain is told as well.
+        self.on_phase();
+        loop {
+            let room = self.forward();
+            if let Some(reason) = self.turn.ended() {
+                return Ok(reason);
+            }
+            set(sleep.as_mut(), if room { self.turn.poll_timeout() } else { None });
+            tokio::select! {
+                biased;
+                message = self.inbound.message() => self.on_gateway(message.ok().flatten())?,
+                act = poll_fn(|cx| self.agent.poll_act(cx, &mut self.pcm)) => self.on_act(act)?,
+                changed = self.phase.changed() => if changed.is_ok() { self.on_phase() },
+                gone = async { self.outbound.reserve().await.is_err() }, if !room => if gone { self.turn.handle(Input::GatewayGone, now()) },
+                () = &mut sleep => self.turn.handle(Input::Tick, now()),
+            }
+        }
+    }
+
+    /// What was counted, by the core and by the driver.
+    pub(crate) fn stats(&self) -> (Stats, Seen) {
+        (self.turn.stats(), self.seen)
+    }
+
+    /// Sends what the core has for the gateway; false when the stream took no more.
+    fn forward(&mut self) -> bool {
+        loop {
+            match self.outbound.try_reserve() {
+                Ok(permit) => match self.turn.poll_gateway() {
+                    Some(message) => permit.send(Ok(to_wire(message))),
+                    None => return true,
+                },
+                Err(TrySendError::Full(())) => return false,
+                Err(TrySendError::Closed(())) => {
+                    self.turn.handle(Input::GatewayGone, now());
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn on_gateway(&mut self, message: Option<ConverseRequest>) -> Result<(), ConversationError> {
+        use converse_request::Message;
+
+        let Some(ConverseRequest { message }) = message else {
+            self.turn.handle(Input::GatewayGone, now());
+            return Ok(());
+        };
+        match message {
+            Some(Message::Audio(audio)) => return self.on_audio(&audio),
+            Some(Message::Dtmf(v1::Dtmf { digit })) => {
+                if let Some(digit) = digit.chars().next() {
+                    self.agent.hear(Heard::Dtmf(digit));
+                }
+            }
+            Some(Message::Played(v1::Played { utterance, ms, cleared, .. })) => {
+                self.agent.hear(Heard::Played { utterance, ms, cleared });
+            }
+            Some(Message::Notice(v1::Notice { kind, value })) => self.agent.hear(Heard::Notice(&kind, &value)),
+            Some(Message::Instruct(_)) => tracing::warn!("an instruction that this agent cannot carry out; ignored"),
+            Some(Message::Close(_)) => self.turn.handle(Input::Closed, now()),
+            Some(Message::Open(_)) => return Err(ConversationError::SecondOpen),
+            // A newer gateway says something that this worker does not know.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn on_audio(&mut self, audio: &v1::CallerAudio) -> Result<(), ConversationError> {
+        if audio.mulaw.len() > MAX_AUDIO_BYTES {
+            return Err(ConversationError::AudioTooLong(audio.mulaw.len()));
+        }
+        self.seen.missing_messages += audio.seq.saturating_sub(self.seen.last_seq + 1);
+        self.seen.last_seq = self.seen.last_seq.max(audio.seq);
+        self.seen.heard_samples += audio.mulaw.len() as u64;
+        let heard = self.uplink.push(&audio.mulaw, audio.media_time_ms)?;
+        if heard.gap_ms > 0 {
+            self.seen.gap_ms += heard.gap_ms;
+            self.agent.hear(Heard::Gap(heard.gap_ms));
+        }
+        if !heard.pcm.is_empty() {
+            self.agent.hear(Heard::Audio(heard.pcm));
+        }
+        Ok(())
+    }
+
+    fn on_act(&mut self, act: Act) -> Result<(), ConversationError> {
+        let input = match act {
+            Act::Speak(rate) => {
+                self.codes.clear();
+                self.downlink.push(&self.pcm, rate, &mut self.codes)?;
+                self.pcm.clear();
+                Input::Say(&self.codes)
+            }
+            Act::EndUtterance => {
+                self.codes.clear();
+                self.downlink.finish(&mut self.codes)?;
+                self.turn.handle(Input::Say(&self.codes), now());
+                Input::EndUtterance
+            }
+            Act::Interrupt => {
+                self.downlink.reset();
+                Input::Interrupt
+            }
+            Act::Hangup { reason, after_playback } => Input::Hangup { reason, after_playback },
+            Act::Transfer { to, after_playback } => Input::Transfer { to, after_playback },
+            Act::Fail { reason } => return Err(ConversationError::Agent(reason)),
+        };
+        self.turn.handle(input, now());
+        Ok(())
+    }
+
+    fn on_phase(&mut self) {
+        let phase = *self.phase.borrow_and_update();
+        match phase {
+            Phase::Open => {}
+            Phase::Draining(left) => self.turn.handle(Input::Draining(left), now()),
+            Phase::Over => self.turn.handle(Input::Drained, now()),
+        }
+    }
+}
+
+/// Moves the sleep to the core's deadline; without one it is left alone and its firing changes nothing.
+fn set(sleep: std::pin::Pin<&mut Sleep>, deadline: Option<Instant>) {
+    let deadline = match deadline {
+        Some(deadline) => deadline.into(),
+        None if sleep.is_elapsed() => (now() + FAR).into(),
+        None => return,
+    };
+    if sleep.deadline() != deadline {
+        sleep.reset(deadline);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the driver is the one that asks the clock")]
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn to_wire(message: ToGateway) -> ConverseResponse {
+    use converse_response::Message;
+
+    let message = match message {
+        ToGateway::Audio { utterance, mulaw } => Message::Audio(v1::AgentAudio { utterance, mulaw, continues: None }),
+        ToGateway::UtteranceEnd { utterance } => Message::UtteranceEnd(v1::UtteranceEnd { utterance }),
+        ToGateway::Interrupt { utterance } => Message::Interrupt(v1::Interrupt { utterance }),
+        ToGateway::Hangup { reason, after_playback } => Message::Hangup(v1::Hangup { reason, after_playback }),
+        ToGateway::Transfer { to, after_playback } => Message::Transfer(v1::Transfer { to, after_playback }),
+        ToGateway::Draining(left) => Message::Draining(v1::Draining { deadline: left.try_into().ok() }),
+    };
+    ConverseResponse { message: Some(message) }
+}

@@ -1,0 +1,50 @@
+//! The audio-worker's steps: settings, logs, listeners, run, exit code.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use audio_worker::{Config, agent::Agents, config::SETTINGS};
+use telemetry::{log, probe, settings::Task, shutdown};
+use tokio::net::TcpListener;
+
+/// Exit code for settings that cannot be used (sysexits.h, EX_USAGE).
+const BAD_SETTINGS: u8 = 64;
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line answers on its streams")]
+fn main() -> anyhow::Result<ExitCode> {
+    let (task, values) = telemetry::settings::command_line(
+        "audio-worker",
+        env!("CARGO_PKG_VERSION"),
+        "Everything sound and talk: mu-law, resampling, turns, agents",
+        &SETTINGS,
+    );
+    let config = match Config::read(&values) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return Ok(ExitCode::from(BAD_SETTINGS));
+        }
+    };
+    match task {
+        Task::CheckConfig => {
+            println!("the settings are good");
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Healthcheck => Ok(ExitCode::from(u8::from(!probe::ready(config.operations)?))),
+        Task::Serve => serve(&config),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    log::init(config.log_format, &config.log_filter);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "audio-worker");
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("WORKER_LISTEN: {}", config.listen))?;
+    let operations =
+        TcpListener::bind(config.operations).await.with_context(|| format!("OPS_LISTEN: {}", config.operations))?;
+    let shutdown = shutdown::on_signal()?;
+    audio_worker::run(config, Agents::default(), listener, operations, shutdown).await?;
+    tracing::info!("ended");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,151 @@
+//! `VoiceService`: reads `Open`, admits, and gives the conversation its task.
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt;
+use proto::v1::{
+    Codec, ConverseRequest, ConverseResponse, GetInfoRequest, GetInfoResponse, Open, Ready, converse_request,
+    converse_response, voice_service_server::VoiceService,
+};
+use telemetry::Sensitive;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
+
+use crate::{
+    agent::{Agent, Agents, Opening},
+    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES},
+    conversations::{Conversations, Phase, Place},
+    status::Problem,
+    turn::{EndReason, reply},
+};
+
+/// How long a stream may take to send `Open`.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The service; one for all shards.
+#[derive(Debug, Clone)]
+pub(crate) struct Voice {
+    pub(crate) conversations: Conversations,
+    pub(crate) agents: Agents,
+}
+
+#[tonic::async_trait]
+impl VoiceService for Voice {
+    type ConverseStream = ReceiverStream<Result<ConverseResponse, Status>>;
+
+    async fn converse(
+        &self,
+        request: Request<Streaming<ConverseRequest>>,
+    ) -> Result<Response<Self::ConverseStream>, Status> {
+        let place = self.conversations.admit().map_err(Problem::Refused)?;
+        let mut inbound = request.into_inner();
+        let (open, agent) = self.open(&mut inbound).await.inspect_err(|_| self.conversations.count_refused())?;
+        let (outbound, responses) = mpsc::channel(OUTBOUND_MESSAGES);
+        let _ = outbound.try_send(Ok(self.ready()));
+        let conversation = Conversation::new(agent, inbound, outbound.clone(), self.conversations.watch_phase())
+            .map_err(Problem::Conversation)?;
+        self.conversations.count_opened();
+        let span = tracing::info_span!("conversation", call_id = %printable(&open.call_id));
+        tokio::spawn(converse(conversation, outbound, place, open.agent).instrument(span));
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
+        let conversations = &self.conversations;
+        Ok(Response::new(GetInfoResponse {
+            worker_id: conversations.worker_id().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            live: conversations.live(),
+            capacity: conversations.capacity(),
+            draining: conversations.phase() != Phase::Open,
+            agents: self.agents.names().map(ToOwned::to_owned).collect(),
+            opened_total: conversations.opened(),
+            refused_total: conversations.refused(),
+        }))
+    }
+}
+
+impl Voice {
+    async fn open(&self, inbound: &mut Streaming<ConverseRequest>) -> Result<(Open, Box<dyn Agent>), Status> {
+        let first = timeout(OPEN_LIMIT, inbound.message()).await.map_err(|_| Problem::OpenLate)??;
+        let Some(ConverseRequest { message: Some(converse_request::Message::Open(mut open)) }) = first else {
+            return Err(Problem::OpenExpected.into());
+        };
+        match Codec::try_from(open.codec) {
+            Ok(Codec::Unspecified | Codec::Mulaw8000) => {}
+            Err(_) => return Err(Problem::UnknownCodec(open.codec).into()),
+        }
+        let opening = Opening {
+            call_id: open.call_id.clone(),
+            from: Sensitive::new(std::mem::take(&mut open.from)),
+            to: Sensitive::new(std::mem::take(&mut open.to)),
+            language: std::mem::take(&mut open.language),
+            parameters: Sensitive::new(open.parameters.drain().collect::<BTreeMap<_, _>>()),
+        };
+        let Some(agent) = self.agents.hire(&open.agent, &opening) else {
+            let known = self.agents.names().collect::<Vec<_>>().join(", ");
+            return Err(Problem::UnknownAgent { agent: printable(&open.agent), known }.into());
+        };
+        Ok((open, agent))
+    }
+
+    fn ready(&self) -> ConverseResponse {
+        let ready = Ready {
+            worker_id: self.conversations.worker_id().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            frame_samples: reply::FRAME_SAMPLES as u32,
+            max_audio_bytes: MAX_AUDIO_BYTES as u32,
+            lead_ms: u32::try_from(reply::LEAD.as_millis()).unwrap_or(u32::MAX),
+            live: self.conversations.live(),
+            capacity: self.conversations.capacity(),
+        };
+        ConverseResponse { message: Some(converse_response::Message::Ready(ready)) }
+    }
+}
+
+/// Runs one conversation to its end and says how it ended. Its panic ends here.
+async fn converse(
+    mut conversation: Conversation,
+    outbound: mpsc::Sender<Result<ConverseResponse, Status>>,
+    place: Place,
+    agent: String,
+) {
+    tracing::info!(agent = %printable(&agent), "conversation began");
+    let outcome = AssertUnwindSafe(conversation.run()).catch_unwind().await;
+    let (reason, problem) = match outcome {
+        Ok(Ok(EndReason::Drained)) => (EndReason::Drained, Some(Problem::Drained)),
+        Ok(Ok(reason)) => (reason, None),
+        Ok(Err(error)) => {
+            let chain: &dyn std::error::Error = &error;
+            tracing::warn!(error = chain, "conversation failed");
+            (EndReason::Failed, Some(Problem::Conversation(error)))
+        }
+        Err(_) => (EndReason::Failed, Some(Problem::Panicked)),
+    };
+    let (turn, seen) = conversation.stats();
+    tracing::info!(
+        reason = reason.label(),
+        heard_ms = seen.heard_samples / 8,
+        gap_ms = seen.gap_ms,
+        missing_messages = seen.missing_messages,
+        said_ms = turn.sent_samples / 8,
+        utterances = turn.utterances,
+        interrupts = turn.interrupts,
+        overflowed_ms = turn.overflowed_samples / 8,
+        "conversation ended"
+    );
+    // The agent and the buffers go before the place is free again, so that admission counts what is held.
+    drop(conversation);
+    drop(place);
+    if let Some(problem) = problem {
+        // A peer that is gone needs no status.
+        let _ = outbound.try_send(Err(problem.into()));
+    }
+}
+
+/// Text from outside, cut and without control characters, for logs and error messages.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(64).collect()
+}

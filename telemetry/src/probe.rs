@@ -1,0 +1,28 @@
+//! Asks a running service of this machine whether it is ready: what `healthcheck` in a container does.
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// How long the whole question may take, connect and answer each.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether `GET /readyz` on the operations port answers 200. A wildcard address is asked on loopback.
+///
+/// # Errors
+/// When the service cannot be reached or does not answer in time.
+pub fn ready(operations: SocketAddr) -> io::Result<bool> {
+    let ip = match operations.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let mut stream = TcpStream::connect_timeout(&(ip, operations.port()).into(), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut status_line = [0; 12];
+    stream.read_exact(&mut status_line)?;
+    Ok(&status_line == b"HTTP/1.1 200")
+}
