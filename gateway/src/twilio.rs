@@ -1,0 +1,5 @@
+//! Twilio's formats, pure: media stream messages, request signatures, TwiML.
+
+pub mod message;
+pub mod signature;
+pub mod twiml;
