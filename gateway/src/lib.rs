@@ -1,3 +1,4 @@
 //! gateway
+pub mod session;
 pub mod ticket;
 pub mod twilio;

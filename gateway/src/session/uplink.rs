@@ -1,0 +1,105 @@
+//! Caller to worker: a bounded queue of audio that drops the oldest, order and gaps counted, control beside it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{Stats, ToWorker};
+use crate::twilio::message::Media;
+
+/// Audio that may wait for the worker, in samples: one second.
+pub(super) const CAPACITY_SAMPLES: usize = 8000;
+
+/// Control messages that may wait; beyond it the oldest key press is dropped and counted.
+const CAPACITY_CONTROL: usize = 64;
+
+/// Time stamps are whole milliseconds and frames need not be; a jump below this is rounding, not a gap.
+const GAP_TOLERANCE_MS: u64 = 20;
+
+#[derive(Debug, Default)]
+pub(super) struct Uplink {
+    audio: VecDeque<Piece>,
+    samples: usize,
+    control: VecDeque<ToWorker>,
+    seq: u64,
+    last_chunk: Option<u64>,
+    /// Where the next audio should begin on Twilio's clock: milliseconds, and samples after it.
+    clock: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Piece {
+    seq: u64,
+    media_time_ms: u64,
+    mulaw: Bytes,
+}
+
+impl Uplink {
+    /// Takes a media message: counts what is missing before it, drops what came before or twice.
+    pub(super) fn push(&mut self, media: Media, stats: &mut Stats) {
+        if let (Some(last), Some(chunk)) = (self.last_chunk, media.chunk) {
+            if chunk <= last {
+                *(if chunk == last { &mut stats.repeated_chunks } else { &mut stats.late_chunks }) += 1;
+                return;
+            }
+        }
+        let due_ms = self.clock.map(|(anchor, samples)| anchor + samples / 8);
+        let media_time_ms = media.timestamp_ms.or(due_ms).unwrap_or(0);
+        let gap_ms = due_ms.map_or(0, |due| media_time_ms.saturating_sub(due));
+        let length = media.mulaw.len() as u64;
+        if gap_ms >= GAP_TOLERANCE_MS {
+            stats.gaps += 1;
+            stats.gap_ms += gap_ms;
+            // A jump of the chunk number alone is no loss: the counter may run over other tracks too.
+            if let (Some(last), Some(chunk)) = (self.last_chunk, media.chunk) {
+                stats.missing_chunks += chunk - last - 1;
+            }
+            self.clock = Some((media_time_ms, length));
+        } else {
+            let (anchor, samples) = self.clock.unwrap_or((media_time_ms, 0));
+            self.clock = Some((anchor, samples + length));
+        }
+        self.last_chunk = media.chunk.or(self.last_chunk);
+        stats.caller_frames += 1;
+        stats.caller_samples += length;
+        self.seq += 1;
+        self.samples += media.mulaw.len();
+        self.audio.push_back(Piece { seq: self.seq, media_time_ms, mulaw: media.mulaw });
+        while self.samples > CAPACITY_SAMPLES
+            && let Some(oldest) = self.audio.pop_front()
+        {
+            self.samples -= oldest.mulaw.len();
+            stats.dropped_caller_samples += oldest.mulaw.len() as u64;
+        }
+        stats.caller_queue_peak_samples = stats.caller_queue_peak_samples.max(self.samples as u64);
+    }
+
+    /// Takes a control message, which never waits behind audio.
+    pub(super) fn push_control(&mut self, message: ToWorker, stats: &mut Stats) {
+        if self.control.len() >= CAPACITY_CONTROL {
+            self.control.pop_front();
+            stats.dropped_control += 1;
+        }
+        self.control.push_back(message);
+    }
+
+    /// The next message for the worker.
+    pub(super) fn pop(&mut self) -> Option<ToWorker> {
+        if let Some(message) = self.pop_control() {
+            return Some(message);
+        }
+        let Piece { seq, media_time_ms, mulaw } = self.audio.pop_front()?;
+        self.samples -= mulaw.len();
+        Some(ToWorker::Audio { seq, media_time_ms, mulaw })
+    }
+
+    /// The next control message for the worker.
+    pub(super) fn pop_control(&mut self) -> Option<ToWorker> {
+        self.control.pop_front()
+    }
+
+    /// Twilio's clock: where the last audio ended, in ms.
+    pub(super) fn media_time_ms(&self) -> u64 {
+        self.clock.map_or(0, |(anchor, samples)| anchor + samples / 8)
+    }
+}
