@@ -11,7 +11,6 @@ use telemetry::Sensitive;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::Instrument;
 
 use crate::{
     agent::{Agent, Agents, Opening},
@@ -47,8 +46,7 @@ impl VoiceService for Voice {
         let conversation = Conversation::new(agent, inbound, outbound.clone(), self.conversations.watch_phase())
             .map_err(Problem::Conversation)?;
         self.conversations.count_opened();
-        let span = tracing::info_span!("conversation", call_id = %printable(&open.call_id));
-        tokio::spawn(converse(conversation, outbound, place, open.agent).instrument(span));
+        tokio::spawn(converse(conversation, outbound, place, open));
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 
@@ -110,22 +108,25 @@ async fn converse(
     mut conversation: Conversation,
     outbound: mpsc::Sender<Result<ConverseResponse, Status>>,
     place: Place,
-    agent: String,
+    Open { call_id, agent, .. }: Open,
 ) {
-    tracing::info!(agent = %printable(&agent), "conversation began");
+    // No span: entering one on every wake-up costs more than these few fields.
+    let call_id = printable(&call_id);
+    tracing::info!(call_id, agent = printable(&agent), "conversation began");
     let outcome = AssertUnwindSafe(conversation.run()).catch_unwind().await;
     let (reason, problem) = match outcome {
         Ok(Ok(EndReason::Drained)) => (EndReason::Drained, Some(Problem::Drained)),
         Ok(Ok(reason)) => (reason, None),
         Ok(Err(error)) => {
             let chain: &dyn std::error::Error = &error;
-            tracing::warn!(error = chain, "conversation failed");
+            tracing::warn!(call_id, error = chain, "conversation failed");
             (EndReason::Failed, Some(Problem::Conversation(error)))
         }
         Err(_) => (EndReason::Failed, Some(Problem::Panicked)),
     };
     let (turn, seen) = conversation.stats();
     tracing::info!(
+        call_id,
         reason = reason.label(),
         heard_ms = seen.heard_samples / 8,
         gap_ms = seen.gap_ms,

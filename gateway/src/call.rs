@@ -1,0 +1,300 @@
+//! The driver of one call: the one task that awaits. It moves what comes from the socket and the worker into the
+//! session, and what the session says to either; it decides nothing itself.
+
+use std::{
+    collections::BTreeMap,
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures_util::FutureExt;
+use proto::v1;
+use tokio::{
+    sync::watch,
+    time::{sleep_until, timeout},
+};
+
+use crate::{
+    calls::{Calls, Phase, Place},
+    config::Config,
+    session::{CloseCode, Command, EndReason, Input, NoWorker, Session},
+    socket::Socket,
+    ticket,
+    twilio::message::Start,
+    worker::{Dialer, Happened, Link, to_wire},
+};
+
+/// How long the peer may take to answer our close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the worker's stream may take to accept the farewell.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+
+/// What every call of a shard shares.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) config: Arc<Config>,
+    pub(crate) calls: Calls,
+    pub(crate) dialer: Arc<Dialer>,
+}
+
+/// Runs one call to its end. Its panic ends here.
+pub(crate) async fn run(socket: Socket, place: Place, surroundings: Surroundings) {
+    let calls = surroundings.calls.clone();
+    let mut call = Call::new(socket, surroundings);
+    let reason = match AssertUnwindSafe(call.run()).catch_unwind().await {
+        Ok(reason) => reason,
+        Err(_) => EndReason::Panicked,
+    };
+    call.log_end(&reason);
+    if let Some(call_sid) = &call.call_sid {
+        calls.ended(call_sid, &reason);
+    }
+    call.close().await;
+    drop(call);
+    drop(place);
+}
+
+struct Call {
+    session: Session,
+    socket: Socket,
+    side: WorkerSide,
+    surroundings: Surroundings,
+    phase: watch::Receiver<Phase>,
+    began: Instant,
+    call_sid: Option<String>,
+    closed: bool,
+}
+
+/// What the driver has of the worker.
+enum WorkerSide {
+    /// Nothing.
+    None,
+    /// A search for one.
+    Opening(Pin<Box<dyn Future<Output = Result<Link, NoWorker>> + Send>>),
+    /// Its stream.
+    Open(Link),
+}
+
+impl WorkerSide {
+    /// What happens there next; with `wants_room`, also that it takes messages again.
+    async fn next(&mut self, wants_room: bool) -> Input {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Opening(opening) => match opening.await {
+                Ok(link) => {
+                    *self = Self::Open(link);
+                    Input::WorkerOpen
+                }
+                Err(why) => {
+                    *self = Self::None;
+                    Input::NoWorker(why)
+                }
+            },
+            Self::Open(link) => match link.next(wants_room).await {
+                Happened::Said(message) => Input::Worker(message),
+                Happened::Room => Input::Tick,
+                Happened::Gone => {
+                    *self = Self::None;
+                    Input::WorkerGone
+                }
+            },
+        }
+    }
+}
+
+impl Call {
+    fn new(socket: Socket, surroundings: Surroundings) -> Self {
+        let began = now();
+        Self {
+            session: Session::new(began, surroundings.config.max_call),
+            socket,
+            side: WorkerSide::None,
+            phase: surroundings.calls.watch_phase(),
+            surroundings,
+            began,
+            call_sid: None,
+            closed: false,
+        }
+    }
+
+    async fn run(&mut self) -> EndReason {
+        let sleep = sleep_until(self.began.into());
+        tokio::pin!(sleep);
+        loop {
+            if let Some(reason) = self.obey() {
+                self.say_farewell().await;
+                return reason;
+            }
+            self.write();
+            let wants_room = !self.forward();
+            // The deadline moves with every frame; the sleep only when it fires too early.
+            let deadline = self.session.poll_timeout().unwrap_or(self.began).into();
+            if deadline < sleep.deadline() || sleep.is_elapsed() {
+                sleep.as_mut().reset(deadline);
+            }
+            let input = tokio::select! {
+                biased;
+                input = poll_fn(|cx| self.socket.poll(cx)) => input,
+                input = self.side.next(wants_room) => input,
+                _ = self.phase.wait_for(|phase| *phase == Phase::Over) => Input::Drain,
+                () = &mut sleep => Input::Tick,
+            };
+            self.session.handle(input, now());
+        }
+    }
+
+    /// Carries out what the session wants done; the reason, once it wants the end.
+    fn obey(&mut self) -> Option<EndReason> {
+        while let Some(command) = self.session.poll_command() {
+            match command {
+                Command::Authorize(start) => {
+                    self.call_sid = Some(start.call_sid.clone());
+                    let answer = authorize(&self.surroundings, &start);
+                    if let Err(refused) = &answer {
+                        tracing::warn!(call_sid = start.call_sid, error = %refused, "media stream refused");
+                    }
+                    self.session.handle(Input::Authorized(answer), now());
+                }
+                Command::OpenWorker(start) => {
+                    let dialer = Arc::clone(&self.surroundings.dialer);
+                    let open = opening(start, &self.surroundings.config.default_agent);
+                    self.side = WorkerSide::Opening(Box::pin(async move { dialer.open(open).await }));
+                }
+                Command::Ping => self.socket.ping(),
+                Command::CloseSocket(code) => {
+                    self.socket.close(code);
+                    self.closed = true;
+                }
+                Command::Finished(reason) => return Some(reason),
+            }
+        }
+        None
+    }
+
+    /// Writes what the session has for Twilio, as far as Twilio takes it.
+    fn write(&mut self) {
+        while self.socket.is_writable()
+            && let Some((stream_sid, message)) = self.session.poll_caller()
+        {
+            let text = message.write(stream_sid);
+            self.socket.send(text);
+        }
+    }
+
+    /// Hands on what the session has for the worker; false when its stream took no more.
+    fn forward(&mut self) -> bool {
+        let WorkerSide::Open(link) = &self.side else { return true };
+        loop {
+            let Some(permit) = link.try_reserve() else { return false };
+            match self.session.poll_worker() {
+                Some(message) => permit.send(to_wire(message)),
+                None => return true,
+            }
+        }
+    }
+
+    /// Tells the worker why it is over; it may be stuck, so not for long.
+    async fn say_farewell(&mut self) {
+        if let WorkerSide::Open(link) = &self.side {
+            let said = async {
+                while let Some(message) = self.session.poll_worker() {
+                    if !link.room().await {
+                        return;
+                    }
+                    if let Some(permit) = link.try_reserve() {
+                        permit.send(to_wire(message));
+                    }
+                }
+            };
+            let _ = timeout(FAREWELL_LIMIT, said).await;
+        }
+    }
+
+    /// Flushes the close and waits for the peer's.
+    async fn close(&mut self) {
+        self.side = WorkerSide::None;
+        if !self.closed {
+            self.socket.close(CloseCode::Failed);
+        }
+        let gone = poll_fn(|cx| {
+            loop {
+                match std::task::ready!(self.socket.poll(cx)) {
+                    Input::CallerGone | Input::CallerBroken => return std::task::Poll::Ready(()),
+                    // What comes after the end is not read.
+                    _ => {}
+                }
+            }
+        });
+        let _ = timeout(CLOSE_LIMIT, gone).await;
+    }
+
+    fn log_end(&self, reason: &EndReason) {
+        let stats = self.session.stats();
+        tracing::info!(
+            call_sid = self.call_sid,
+            reason = reason.label(),
+            seconds = (now() - self.began).as_secs_f32(),
+            caller_frames = stats.caller_frames,
+            agent_frames = stats.agent_frames,
+            gaps = stats.gaps,
+            gap_ms = stats.gap_ms,
+            missing_chunks = stats.missing_chunks,
+            repeated_chunks = stats.repeated_chunks,
+            late_chunks = stats.late_chunks,
+            dropped_caller_ms = stats.dropped_caller_samples / 8,
+            caller_queue_peak_ms = stats.caller_queue_peak_samples / 8,
+            marks_played = stats.marks_played,
+            marks_cleared = stats.marks_cleared,
+            clears = stats.clears,
+            malformed = stats.malformed,
+            out_of_place = stats.out_of_place,
+            wrong_stream = stats.wrong_stream,
+            unknown_events = stats.unknown_events,
+            "call ended"
+        );
+    }
+}
+
+fn authorize(Surroundings { config, calls, .. }: &Surroundings, start: &Start) -> Result<(), ticket::Refused> {
+    if !config.require_ticket {
+        return Ok(());
+    }
+    let shown = start.parameters.get(ticket::PARAMETER).ok_or(ticket::Refused::Missing)?;
+    let good = config.ticket_key.check(shown, &start.call_sid, since_epoch())?;
+    calls.spend(good, since_epoch())
+}
+
+fn opening(start: Start, default_agent: &str) -> v1::Open {
+    let mut parameters: BTreeMap<_, _> = start.parameters;
+    parameters.remove(ticket::PARAMETER);
+    let mut take = |name| parameters.remove(name).unwrap_or_default();
+    let (from, to) = (take("from"), take("to"));
+    tracing::info!(call_sid = start.call_sid, stream_sid = start.stream_sid, "call began");
+    v1::Open {
+        call_id: start.call_sid,
+        stream_id: start.stream_sid,
+        from,
+        to,
+        direction: v1::Direction::Inbound.into(),
+        codec: v1::Codec::Mulaw8000.into(),
+        agent: default_agent.to_owned(),
+        language: String::new(),
+        parameters: parameters.into_iter().take(32).collect(),
+        checkpoint: None,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the driver is the one that asks the clock")]
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Wall-clock time, for what other machines must agree on.
+#[expect(clippy::disallowed_methods, reason = "drivers ask the clock")]
+pub(crate) fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}

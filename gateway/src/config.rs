@@ -1,0 +1,363 @@
+//! Typed configuration: text in, meaning out, every mistake with its variable's name.
+
+use std::{net::SocketAddr, str::FromStr, time::Duration};
+
+use telemetry::{
+    Sensitive,
+    log::Format,
+    settings::{Mistakes, Reader, Setting, Values},
+};
+use url::Url;
+
+use crate::ticket::Key;
+
+/// Every setting of the gateway.
+pub const SETTINGS: [Setting; 21] = [
+    Setting { name: "SERVER_HOST", default: Some("0.0.0.0"), help: "Address of webhooks and media socket" },
+    Setting { name: "SERVER_PORT", default: Some("8000"), help: "Port of webhooks and media socket" },
+    Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9464"), help: "Address of /livez and /readyz" },
+    Setting {
+        name: "TWILIO_VOICE_WEBHOOK_URL",
+        default: None,
+        help: "Public address as Twilio knows it; only its origin counts",
+    },
+    Setting { name: "TWILIO_DOMAIN", default: None, help: "Public host name, instead of TWILIO_VOICE_WEBHOOK_URL" },
+    Setting {
+        name: "TWILIO_AUTH_TOKEN",
+        default: None,
+        help: "Auth token, or several with commas, that sign Twilio's requests",
+    },
+    Setting { name: "TWILIO_ACCOUNT_SID", default: None, help: "Account; requests of another are refused when given" },
+    Setting { name: "TWILIO_PHONE_NUMBER", default: None, help: "Caller id for calls that the gateway makes" },
+    Setting {
+        name: "TWILIO_SKIP_VALIDATION",
+        default: Some("0"),
+        help: "1: signatures are not checked; for local debugging only",
+    },
+    Setting {
+        name: "REQUIRE_TICKET",
+        default: Some("true"),
+        help: "false: the signature alone guards the media socket",
+    },
+    Setting {
+        name: "TICKET_KEY",
+        default: None,
+        help: "Secret of the tickets; derived from the first auth token when not given",
+    },
+    Setting {
+        name: "WORKER_URL",
+        default: Some("http://127.0.0.1:50051"),
+        help: "Workers; a DNS name stands for all its addresses",
+    },
+    Setting { name: "DEFAULT_AGENT", default: Some("echo"), help: "Agent that takes the calls" },
+    Setting {
+        name: "FALLBACK_SAY",
+        default: Some("We are sorry, nobody can take your call right now. Please try again later."),
+        help: "Words for a caller when no agent can be had",
+    },
+    Setting {
+        name: "FALLBACK_DIAL",
+        default: None,
+        help: "Number or SIP address for a caller when no agent can be had, instead of words",
+    },
+    Setting { name: "MAX_CALLS", default: Some("1000"), help: "Calls at a time; more hear a busy tone" },
+    Setting { name: "MAX_CALL_SECONDS", default: Some("14400"), help: "Longest call" },
+    Setting { name: "DRAIN_SECONDS", default: Some("30"), help: "How long live calls may go on after SIGTERM" },
+    Setting { name: "SHARDS", default: None, help: "Threads that carry calls; one a core when not given" },
+    Setting { name: "LOG_FORMAT", default: Some("text"), help: "text or json" },
+    Setting { name: "RUST_LOG", default: Some("info"), help: "Log levels by target" },
+];
+
+/// What the gateway runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Webhooks and media socket.
+    pub listen: SocketAddr,
+    /// `/livez` and `/readyz`.
+    pub operations: SocketAddr,
+    /// How Twilio reaches us.
+    pub origin: Origin,
+    /// Auth tokens; any of them may have signed.
+    pub auth_tokens: Vec<Sensitive<String>>,
+    /// Signatures are not checked.
+    pub skip_validation: bool,
+    /// The only account that may call, where one is given.
+    pub account_sid: Option<String>,
+    /// Tickets are checked.
+    pub require_ticket: bool,
+    /// Key of the tickets.
+    pub ticket_key: Key,
+    /// Workers.
+    pub workers: WorkerAddress,
+    /// Agent of calls that no route claims.
+    pub default_agent: String,
+    /// What a caller gets when no agent can be had.
+    pub fallback: Fallback,
+    /// Calls at a time.
+    pub max_calls: u32,
+    /// Longest call.
+    pub max_call: Duration,
+    /// Time for live calls after SIGTERM.
+    pub drain: Duration,
+    /// Threads that carry calls.
+    pub shards: usize,
+    /// Form of the log.
+    pub log_format: Format,
+    /// Log levels.
+    pub log_filter: String,
+}
+
+/// What a caller gets when no agent can be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fallback {
+    /// These words, then the end.
+    Say(String),
+    /// This number or SIP address.
+    Dial(Sensitive<String>),
+}
+
+/// Scheme, host and port under which Twilio reaches us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    secure: bool,
+    authority: String,
+}
+
+impl Origin {
+    /// `https://host[:port]` and `path`, which begins with a slash.
+    pub fn http(&self, path: &str) -> String {
+        format!("{}://{}{path}", if self.secure { "https" } else { "http" }, self.authority)
+    }
+
+    /// `wss://host[:port]` and `path`, which begins with a slash.
+    pub fn websocket(&self, path: &str) -> String {
+        format!("{}://{}{path}", if self.secure { "wss" } else { "ws" }, self.authority)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url: Url = text.parse().map_err(|_| "must be an address such as https://voice.example.com")?;
+        let host = url.host_str().ok_or("must have a host name")?;
+        let local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+        let secure = match url.scheme() {
+            "https" | "wss" => true,
+            "http" | "ws" if local => false,
+            _ => return Err("must begin with https:// (Twilio streams over wss only)"),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not contain a user name or password");
+        }
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Ok(Self { secure, authority: format!("{host}{port}") })
+    }
+}
+
+/// Where workers are found: a host name, which stands for all its addresses, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerAddress {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl FromStr for WorkerAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url: Url = text.parse().map_err(|_| "must be an address such as http://audio-worker:50051")?;
+        if url.scheme() != "http" {
+            return Err("must begin with http://");
+        }
+        let host = url.host_str().ok_or("must have a host name")?.trim_matches(['[', ']']).to_owned();
+        Ok(Self { host, port: url.port().unwrap_or(50051) })
+    }
+}
+
+impl Config {
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// Every mistake, with its variable's name.
+    pub fn read(values: &Values) -> Result<Self, Mistakes> {
+        let mut reader = Reader::new(values);
+        let host = reader.parsed::<std::net::IpAddr>("SERVER_HOST");
+        let port = u16::try_from(reader.number("SERVER_PORT", 0..=65_535)).unwrap_or_default();
+        let operations = reader.parsed("OPS_LISTEN");
+        let origin = read_origin(&mut reader);
+        let skip_validation = reader.switch("TWILIO_SKIP_VALIDATION");
+        let auth_tokens = read_tokens(&mut reader, skip_validation);
+        let account_sid = reader.text("TWILIO_ACCOUNT_SID").map(ToOwned::to_owned);
+        if account_sid.as_ref().is_some_and(|sid| !sid.starts_with("AC")) {
+            reader.mistake("TWILIO_ACCOUNT_SID", "must begin with AC; an API key (SK…) is not an account");
+        }
+        let require_ticket = reader.switch("REQUIRE_TICKET");
+        let ticket_secret = reader.secret("TICKET_KEY").or_else(|| auth_tokens.first().cloned());
+        if require_ticket && ticket_secret.is_none() && skip_validation {
+            reader.mistake("TICKET_KEY", "is needed when there is no TWILIO_AUTH_TOKEN to derive it from");
+        }
+        let workers = reader.parsed("WORKER_URL");
+        let default_agent = reader.text("DEFAULT_AGENT").unwrap_or("echo").to_owned();
+        let fallback = match reader.text("FALLBACK_DIAL") {
+            Some(to) if is_dialable(to) => Fallback::Dial(Sensitive::new(to.to_owned())),
+            Some(_) => {
+                reader.mistake(
+                    "FALLBACK_DIAL",
+                    "must be a number such as +15550100 or a SIP address such as sip:desk@example.com",
+                );
+                Fallback::Say(String::new())
+            }
+            None => Fallback::Say(reader.text("FALLBACK_SAY").unwrap_or_default().to_owned()),
+        };
+        let max_calls = u32::try_from(reader.number("MAX_CALLS", 1..=100_000)).unwrap_or(u32::MAX);
+        let max_call = Duration::from_secs(reader.number("MAX_CALL_SECONDS", 1..=86_400));
+        let drain = Duration::from_secs(reader.number("DRAIN_SECONDS", 0..=86_400));
+        let shards = match reader.text("SHARDS") {
+            Some(_) => usize::try_from(reader.number("SHARDS", 1..=256)).unwrap_or(1),
+            None => telemetry::shards::per_core(),
+        };
+        let log_format = reader.parsed("LOG_FORMAT");
+        let log_filter = reader.text("RUST_LOG").unwrap_or("info").to_owned();
+        let ticket_key = Key::derive(&ticket_secret.unwrap_or_default(), "tandem ticket");
+        let complete = (|| {
+            Some(Self {
+                listen: SocketAddr::new(host?, port),
+                operations: operations?,
+                origin: origin?,
+                auth_tokens,
+                skip_validation,
+                account_sid,
+                require_ticket,
+                ticket_key,
+                workers: workers?,
+                default_agent,
+                fallback,
+                max_calls,
+                max_call,
+                drain,
+                shards,
+                log_format: log_format?,
+                log_filter,
+            })
+        })();
+        reader.finish(complete)
+    }
+}
+
+/// A number in E.164, or a SIP address.
+pub(crate) fn is_dialable(to: &str) -> bool {
+    let digits = |number: &str| (7..=15).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    to.strip_prefix('+').is_some_and(|number| digits(number) && !number.starts_with('0'))
+        || to.strip_prefix("sip:").is_some_and(|address| {
+            address.contains('@') && address.len() <= 255 && address.bytes().all(|byte| byte.is_ascii_graphic())
+        })
+}
+
+fn read_origin(reader: &mut Reader<'_>) -> Option<Origin> {
+    if reader.text("TWILIO_VOICE_WEBHOOK_URL").is_some() {
+        return reader.parsed("TWILIO_VOICE_WEBHOOK_URL");
+    }
+    let Some(domain) = reader.text("TWILIO_DOMAIN") else {
+        reader.mistake(
+            "TWILIO_VOICE_WEBHOOK_URL",
+            "is needed: the public address as Twilio knows it, such as https://voice.example.com",
+        );
+        return None;
+    };
+    let url = if domain.contains("://") { domain.to_owned() } else { format!("https://{domain}") };
+    match url.parse() {
+        Ok(origin) => Some(origin),
+        Err(what) => {
+            reader.mistake("TWILIO_DOMAIN", what);
+            None
+        }
+    }
+}
+
+fn read_tokens(reader: &mut Reader<'_>, skip_validation: bool) -> Vec<Sensitive<String>> {
+    let tokens: Vec<_> = reader
+        .text("TWILIO_AUTH_TOKEN")
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+        .map(|token| Sensitive::new(token.to_owned()))
+        .collect();
+    if tokens.is_empty() && !skip_validation {
+        reader.mistake(
+            "TWILIO_AUTH_TOKEN",
+            "is needed to check that requests come from Twilio (console.twilio.com, account info)",
+        );
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, Mistakes> {
+        Config::read(&Values::from_lookup(&SETTINGS, |name| {
+            pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+        }))
+    }
+
+    const NEEDED: [(&str, &str); 2] = [
+        ("TWILIO_AUTH_TOKEN", "old, new"),
+        ("TWILIO_VOICE_WEBHOOK_URL", "https://voice.example.com:8443/some/path?x=1"),
+    ];
+
+    #[test]
+    fn the_origin_is_all_that_counts_of_the_webhook_url() {
+        let config = read(&NEEDED).unwrap();
+        assert_eq!(config.origin.http("/voice/after"), "https://voice.example.com:8443/voice/after");
+        assert_eq!(config.origin.websocket("/ws"), "wss://voice.example.com:8443/ws");
+        assert_eq!(config.auth_tokens.len(), 2);
+        assert_eq!(config.listen.to_string(), "0.0.0.0:8000");
+        assert!(config.require_ticket && !config.skip_validation);
+    }
+
+    #[test]
+    fn a_domain_will_do() {
+        let config = read(&[("TWILIO_AUTH_TOKEN", "t"), ("TWILIO_DOMAIN", "abc.ngrok.app")]).unwrap();
+        assert_eq!(config.origin.websocket("/ws"), "wss://abc.ngrok.app/ws");
+    }
+
+    #[test]
+    fn all_mistakes_come_together_and_no_secret_with_them() {
+        let mistakes = read(&[
+            ("SERVER_PORT", "99999"),
+            ("TWILIO_VOICE_WEBHOOK_URL", "http://voice.example.com"),
+            ("TWILIO_ACCOUNT_SID", "SK123"),
+            ("WORKER_URL", "audio-worker"),
+            ("FALLBACK_DIAL", "911"),
+        ])
+        .unwrap_err();
+        let names: Vec<_> = mistakes.0.iter().map(|mistake| mistake.name).collect();
+        assert_eq!(
+            names,
+            [
+                "SERVER_PORT",
+                "TWILIO_VOICE_WEBHOOK_URL",
+                "TWILIO_AUTH_TOKEN",
+                "TWILIO_ACCOUNT_SID",
+                "WORKER_URL",
+                "FALLBACK_DIAL"
+            ]
+        );
+        assert!(!format!("{:?}", read(&NEEDED).unwrap()).contains("old"));
+    }
+
+    #[test]
+    fn only_numbers_and_sip_addresses_can_be_dialled() {
+        for good in ["+15550100", "sip:desk@example.com"] {
+            assert!(is_dialable(good), "{good}");
+        }
+        for bad in ["15550100", "+0123456789", "+1555", "sip:desk", "tel:+15550100", "+1 555 0100 1", "sip:a@b c"] {
+            assert!(!is_dialable(bad), "{bad}");
+        }
+    }
+}

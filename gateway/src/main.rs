@@ -1,0 +1,51 @@
+//! The gateway's steps: settings, logs, listeners, run, exit code.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use gateway::{Config, config::SETTINGS};
+use telemetry::{log, probe, settings::Task, shutdown};
+use tokio::net::TcpListener;
+
+/// Exit code for settings that cannot be used (sysexits.h, EX_USAGE).
+const BAD_SETTINGS: u8 = 64;
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line answers on its streams")]
+fn main() -> anyhow::Result<ExitCode> {
+    let (task, values) = telemetry::settings::command_line(
+        "gateway",
+        env!("CARGO_PKG_VERSION"),
+        "Everything Twilio: webhooks, TwiML, the media WebSocket, marks and clear",
+        &SETTINGS,
+    );
+    let config = match Config::read(&values) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return Ok(ExitCode::from(BAD_SETTINGS));
+        }
+    };
+    match task {
+        Task::CheckConfig => {
+            println!("the settings are good");
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Healthcheck => Ok(ExitCode::from(u8::from(!probe::ready(config.operations)?))),
+        Task::Serve => serve(config),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    log::init(config.log_format, &config.log_filter);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway");
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("SERVER_HOST and SERVER_PORT: {}", config.listen))?;
+    let operations =
+        TcpListener::bind(config.operations).await.with_context(|| format!("OPS_LISTEN: {}", config.operations))?;
+    let shutdown = shutdown::on_signal()?;
+    gateway::run(config, listener, operations, shutdown).await?;
+    tracing::info!("ended");
+    Ok(ExitCode::SUCCESS)
+}

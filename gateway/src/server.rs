@@ -1,0 +1,211 @@
+//! Routes, listeners, the shards that serve them, and the phases of the drain; no rule about calls.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::Service as _};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use serde_json::json;
+use telemetry::shards::{Arrivals, Seat, Shards};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use warp::{Filter, Reply, filters::BoxedFilter, http::StatusCode, reply::Response};
+
+use crate::{
+    call::Surroundings,
+    calls::{Calls, Phase},
+    config::Config,
+    fleet::Fleet,
+    webhook::{self, Problem, Webhook},
+    worker::Dialer,
+};
+
+/// Largest form taken; Twilio's have about 1 KB.
+const MAX_FORM_BYTES: u64 = 64 << 10;
+
+/// How long a peer may take to send its request's head, or to send another one on the same connection.
+const HEAD_LIMIT: Duration = Duration::from_secs(15);
+
+/// Read buffer of an HTTP connection before it becomes a media socket.
+const HTTP_BUFFER_BYTES: usize = 16 << 10;
+
+/// What the kernel may hold of what a caller does not read: about three seconds of agent audio, so that a stalled
+/// caller is noticed.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// After the last call ended, how long Twilio gets to ask `/voice/after`.
+const AFTERWORD: Duration = Duration::from_millis(1500);
+
+/// How long calls that are told to end may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves until `shutdown`, then drains: not ready, no new calls, live ones go on until they end or the deadline is
+/// reached.
+pub(crate) async fn serve(
+    config: Arc<Config>,
+    listener: TcpListener,
+    operations: TcpListener,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let (calls, fleet) = (Calls::new(config.max_calls), Fleet::new());
+    let closed = CancellationToken::new();
+    let shards = Shards::start(config.shards, "gateway", {
+        let (config, calls, fleet, closed) = (Arc::clone(&config), calls.clone(), fleet.clone(), closed.clone());
+        move |_, arrivals| {
+            let around = Surroundings {
+                config: Arc::clone(&config),
+                calls: calls.clone(),
+                dialer: Arc::new(Dialer::new(fleet.clone())),
+            };
+            serve_shard(arrivals, around, closed.clone())
+        }
+    })?;
+    let background = [
+        tokio::spawn({
+            let (fleet, config) = (fleet.clone(), Arc::clone(&config));
+            async move { fleet.follow(&config.workers).await }
+        }),
+        tokio::spawn(serve_operations(operations, Arc::clone(&config), calls.clone(), fleet)),
+    ];
+    tracing::info!(address = %listener.local_addr()?, shards = config.shards, origin = config.origin.http(""), "gateway up");
+    if config.skip_validation {
+        tracing::warn!("TWILIO_SKIP_VALIDATION=1: anyone can call this gateway; for local debugging only");
+    }
+
+    // Calls that go on during the drain still need their webhooks answered.
+    let drained = async {
+        shutdown.cancelled().await;
+        drain(&calls, config.drain).await;
+        closed.cancel();
+    };
+    tokio::join!(shards.accept(&listener, &closed), drained);
+    drop(listener);
+    if timeout(FAREWELL, shards.finish()).await.is_err() {
+        tracing::warn!("some connections did not close in time");
+    }
+    for task in background {
+        task.abort();
+    }
+    Ok(())
+}
+
+async fn drain(calls: &Calls, limit: Duration) {
+    calls.enter(Phase::Draining);
+    let live = calls.live();
+    tracing::info!(live, limit_s = limit.as_secs(), "draining");
+    if timeout(limit, calls.all_ended()).await.is_err() {
+        tracing::warn!(live = calls.live(), "drain deadline reached; ending live calls");
+        calls.enter(Phase::Over);
+        let _ = timeout(FAREWELL, calls.all_ended()).await;
+    }
+    if live > 0 {
+        sleep(AFTERWORD).await;
+    }
+}
+
+async fn serve_shard(mut arrivals: Arrivals, around: Surroundings, closed: CancellationToken) {
+    let routes = routes(around);
+    while let Some((stream, seat)) = arrivals.next().await {
+        tokio::spawn(serve_connection(stream, seat, routes.clone(), closed.clone()));
+    }
+    closed.cancelled().await;
+}
+
+async fn serve_connection(stream: TcpStream, seat: Seat, routes: BoxedFilter<(Response,)>, closed: CancellationToken) {
+    if let Err(error) = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
+        tracing::debug!(%error, "the send buffer keeps its size");
+    }
+    let seat = Arc::new(seat);
+    let routes = TowerToHyperService::new(warp::service(routes));
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&seat));
+        routes.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(HTTP_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::select! {
+        ended = connection => if let Err(error) = ended { tracing::debug!(%error, "an HTTP connection broke") },
+        () = closed.cancelled() => {}
+    }
+}
+
+fn routes(around: Surroundings) -> BoxedFilter<(Response,)> {
+    let with = {
+        let around = around.clone();
+        warp::any().map(move || around.clone())
+    };
+    let target = warp::path::full().and(raw_query()).map(|path: warp::path::FullPath, query: String| {
+        if query.is_empty() { path.as_str().to_owned() } else { format!("{}?{query}", path.as_str()) }
+    });
+    let webhook = warp::post()
+        .and(target)
+        .and(warp::header::headers_cloned())
+        .and(warp::body::content_length_limit(MAX_FORM_BYTES))
+        .and(warp::body::bytes())
+        .map(|target, headers, body| Webhook { target, headers, body });
+
+    let incoming = warp::path!("voice" / "incoming").or(warp::path!("twiml")).unify().or(warp::path!("voice")).unify();
+    let incoming =
+        incoming.and(with.clone()).and(webhook).map(|around, webhook| answer(webhook::incoming(&around, &webhook)));
+    let after = warp::path!("voice" / "after")
+        .and(with.clone())
+        .and(webhook)
+        .map(|around, webhook| answer(webhook::after(&around, &webhook)));
+    let status = warp::path!("voice" / "stream-status")
+        .and(with.clone())
+        .and(webhook)
+        .map(|around, webhook| answer(webhook::stream_status(&around, &webhook)));
+    let stream = warp::path!("voice" / "stream")
+        .or(warp::path!("ws"))
+        .unify()
+        .or(warp::path!("ws" / "twilio" / String).map(|_session| ()).untuple_one())
+        .unify()
+        .and(warp::get())
+        .and(with.clone())
+        .and(target)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get())
+        .and(warp::ext::get())
+        .map(|around, target: String, headers, upgrade, seat| {
+            answer(webhook::stream(around, &target, &headers, upgrade, seat))
+        });
+    let health = warp::path!("health").and(warp::get()).and(with).map(|around| webhook::health(&around));
+
+    let all = incoming.or(after).unify().or(status).unify().or(stream).unify().or(health).unify();
+    all.recover(webhook::recover).map(Reply::into_response).boxed()
+}
+
+/// The query as it came, empty when there is none.
+fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
+    warp::query::raw().or_else(async |_| Ok::<_, Infallible>((String::new(),)))
+}
+
+fn answer(result: Result<Response, Problem>) -> Response {
+    result.unwrap_or_else(Reply::into_response)
+}
+
+async fn serve_operations(listener: TcpListener, config: Arc<Config>, calls: Calls, fleet: Fleet) {
+    let live = warp::path!("livez").map(|| "alive\n".into_response());
+    let ready = warp::path!("readyz").map(move || {
+        let open = calls.phase() == Phase::Open;
+        let body = json!({
+            "status": if open { "ready" } else { "draining" },
+            "live_calls": calls.live(),
+            "workers": fleet.len(),
+            "signatures_checked": !config.skip_validation,
+            "tickets_required": config.require_ticket,
+        });
+        let status = if open { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        warp::reply::with_status(warp::reply::json(&body), status).into_response()
+    });
+    warp::serve(warp::get().and(live.or(ready).unify())).incoming(listener).run().await;
+}

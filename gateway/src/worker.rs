@@ -1,0 +1,305 @@
+//! The gRPC client: finds a worker for a call, opens its stream, and converts to and from the contract. The only
+//! place where a worker's status gets a meaning.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use proto::v1::{
+    self, CloseReason, ConverseRequest, ConverseResponse, converse_request, converse_response,
+    voice_service_client::VoiceServiceClient,
+};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    fleet::{Fleet, Occupied, Worker, choose},
+    session::{EndReason, FromWorker, NoWorker, ToWorker},
+};
+
+/// HTTP/2 flow control for all calls of one connection. Measured: a small or adaptive window stalls hundreds of
+/// calls for good, so it is wide and fixed.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Flow control for one call: 8 s of mu-law.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// Calls of one connection; a further one is opened beyond it, so that a worker's other shards get their share.
+const CALLS_PER_CONNECTION: u32 = 128;
+/// Messages that may wait between the session and the gRPC stream; beyond it the session keeps them.
+const OUTBOUND_MESSAGES: usize = 8;
+/// How many workers a call asks.
+const ATTEMPTS: usize = 3;
+/// How long one of them may take.
+const ATTEMPT_LIMIT: Duration = Duration::from_millis(1500);
+/// How often a silent connection is pinged, and how long the answer may take.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long a worker that is full is left out, unless it says so itself.
+const AVOID_FULL: Duration = Duration::from_secs(1);
+/// How long a worker that cannot be reached or is about to stop is left out.
+const AVOID_GONE: Duration = Duration::from_secs(5);
+/// Largest message of a worker: a checkpoint and its frame.
+const MAX_MESSAGE_BYTES: usize = 128 << 10;
+
+/// Opens calls at workers, over the connections of one shard.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    fleet: Fleet,
+    connections: Mutex<HashMap<std::net::SocketAddr, Vec<Connection>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Connection {
+    channel: Channel,
+    calls: Arc<AtomicU32>,
+}
+
+/// A call's stream at a worker.
+#[derive(Debug)]
+pub(crate) struct Link {
+    up: mpsc::Sender<ConverseRequest>,
+    down: Streaming<ConverseResponse>,
+    occupied: Occupied,
+    _line: Line,
+}
+
+/// What happens at a worker.
+#[derive(Debug)]
+pub(crate) enum Happened {
+    /// It said something.
+    Said(FromWorker),
+    /// Its stream takes messages again.
+    Room,
+    /// Its stream is over.
+    Gone,
+}
+
+/// One of the calls of a connection.
+#[derive(Debug)]
+struct Line(Arc<AtomicU32>);
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Dialer {
+    pub(crate) fn new(fleet: Fleet) -> Self {
+        Self { fleet, connections: Mutex::default() }
+    }
+
+    /// Finds a worker that takes the call.
+    pub(crate) async fn open(&self, open: v1::Open) -> Result<Link, NoWorker> {
+        let mut candidates = self.fleet.workers();
+        let mut worst = NoWorker::Unreachable;
+        for _ in 0..ATTEMPTS {
+            let draw = |_| getrandom::u32().map_or(0, |n| n as usize);
+            let Some(worker) = choose(&mut candidates, draw) else { break };
+            let refusal = match timeout(ATTEMPT_LIMIT, self.ask(&worker, open.clone())).await {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(status)) => Refusal::from(&status),
+                Err(_) => Refusal { why: NoWorker::Unreachable, avoid: AVOID_GONE, elsewhere: true },
+            };
+            tracing::warn!(worker = %worker.address, why = ?refusal.why, "a worker did not take the call");
+            worker.avoid_for(refusal.avoid);
+            worst = refusal.why;
+            if !refusal.elsewhere {
+                break;
+            }
+        }
+        Err(worst)
+    }
+
+    async fn ask(&self, worker: &Arc<Worker>, open: v1::Open) -> Result<Link, Status> {
+        let occupied = worker.occupy();
+        let Connection { channel, calls } = self.connection(worker)?;
+        let line = Line(calls);
+        let (up, requests) = mpsc::channel(OUTBOUND_MESSAGES);
+        let _ = up.try_send(ConverseRequest { message: Some(converse_request::Message::Open(open)) });
+        let mut client = VoiceServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut down = client.converse(ReceiverStream::new(requests)).await?.into_inner();
+        let Some(ConverseResponse { message: Some(converse_response::Message::Ready(ready)) }) = down.message().await?
+        else {
+            return Err(Status::internal("the first message of a worker must be `ready`"));
+        };
+        worker.report(ready.live);
+        Ok(Link { up, down, occupied, _line: line })
+    }
+
+    /// A connection with room for one more call; the call is counted.
+    fn connection(&self, worker: &Worker) -> Result<Connection, Status> {
+        // Held for a look-up, never across an await, and only when a call begins.
+        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.fleet.workers();
+        all.retain(|address, _| *address == worker.address || known.iter().any(|worker| worker.address == *address));
+        let connections = all.entry(worker.address).or_default();
+        let free = connections.iter().position(|c| c.calls.load(Ordering::Relaxed) < CALLS_PER_CONNECTION);
+        let connection = match free {
+            Some(at) => connections[at].clone(),
+            None => {
+                let new = Connection { channel: endpoint(worker)?.connect_lazy(), calls: Arc::default() };
+                connections.push(new.clone());
+                new
+            }
+        };
+        connection.calls.fetch_add(1, Ordering::Relaxed);
+        Ok(connection)
+    }
+}
+
+fn endpoint(worker: &Worker) -> Result<Endpoint, Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", worker.address))
+        .map_err(|error| Status::internal(error.to_string()))?;
+    Ok(endpoint
+        .connect_timeout(ATTEMPT_LIMIT)
+        .tcp_nodelay(true)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true))
+}
+
+impl Link {
+    /// What happens at the worker next; with `wants_room`, also that the stream takes messages again. May be dropped
+    /// and asked again.
+    pub(crate) async fn next(&mut self, wants_room: bool) -> Happened {
+        loop {
+            let response = tokio::select! {
+                biased;
+                response = self.down.message() => response,
+                permit = self.up.reserve(), if wants_room => return if permit.is_ok() { Happened::Room } else { Happened::Gone },
+            };
+            match response {
+                Ok(Some(response)) => {
+                    if let Some(message) = self.read(response) {
+                        return Happened::Said(message);
+                    }
+                }
+                Ok(None) => return Happened::Gone,
+                Err(status) => {
+                    tracing::debug!(code = ?status.code(), "a worker's stream broke");
+                    return Happened::Gone;
+                }
+            }
+        }
+    }
+
+    /// Room for one message; `None` when the stream takes none now.
+    pub(crate) fn try_reserve(&self) -> Option<mpsc::Permit<'_, ConverseRequest>> {
+        self.up.try_reserve().ok()
+    }
+
+    /// Waits until the stream has room; false when it is over.
+    pub(crate) async fn room(&self) -> bool {
+        self.up.reserve().await.is_ok()
+    }
+
+    fn read(&self, ConverseResponse { message }: ConverseResponse) -> Option<FromWorker> {
+        use converse_response::Message;
+
+        Some(match message? {
+            Message::Audio(v1::AgentAudio { utterance, mulaw, .. }) => FromWorker::Audio { utterance, mulaw },
+            Message::UtteranceEnd(v1::UtteranceEnd { utterance }) => FromWorker::UtteranceEnd(utterance),
+            Message::Interrupt(v1::Interrupt { utterance }) => FromWorker::Interrupt(utterance),
+            Message::Hangup(v1::Hangup { after_playback, .. }) => FromWorker::Hangup { after_playback },
+            Message::Transfer(v1::Transfer { to, after_playback }) => FromWorker::Transfer { to, after_playback },
+            Message::Draining(_) => {
+                self.occupied.0.avoid_for(AVOID_GONE);
+                return None;
+            }
+            // Said once at the start, or for observers; the call does not depend on them.
+            Message::Ready(_)
+            | Message::Speech(_)
+            | Message::Transcript(_)
+            | Message::TurnMetrics(_)
+            | Message::Checkpoint(_) => {
+                return None;
+            }
+        })
+    }
+}
+
+/// What a status means for the search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refusal {
+    why: NoWorker,
+    avoid: Duration,
+    /// Another worker may answer otherwise.
+    elsewhere: bool,
+}
+
+impl From<&Status> for Refusal {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other codes mean the same: this worker failed")]
+    fn from(status: &Status) -> Self {
+        match status.code() {
+            Code::ResourceExhausted => {
+                let avoid = tonic_types::StatusExt::get_details_retry_info(status).and_then(|info| info.retry_delay);
+                Self { why: NoWorker::Full, avoid: avoid.unwrap_or(AVOID_FULL).min(AVOID_GONE), elsewhere: true }
+            }
+            Code::Unavailable => {
+                let drains = tonic_types::StatusExt::get_details_error_info(status).is_some();
+                let why = if drains { NoWorker::Full } else { NoWorker::Unreachable };
+                Self { why, avoid: AVOID_GONE, elsewhere: true }
+            }
+            // All workers have the same agents; asking another only delays the fallback.
+            Code::NotFound => Self { why: NoWorker::UnknownAgent, avoid: Duration::ZERO, elsewhere: false },
+            _ => Self { why: NoWorker::Failed, avoid: AVOID_FULL, elsewhere: true },
+        }
+    }
+}
+
+/// A message in the contract's form.
+pub(crate) fn to_wire(message: ToWorker) -> ConverseRequest {
+    use converse_request::Message;
+
+    let message = match message {
+        ToWorker::Audio { seq, media_time_ms, mulaw } => Message::Audio(v1::CallerAudio { seq, media_time_ms, mulaw }),
+        ToWorker::Dtmf(key) => Message::Dtmf(v1::Dtmf { digit: key.to_string() }),
+        ToWorker::Played { utterance, ms, media_time_ms, cleared } => {
+            Message::Played(v1::Played { utterance, ms, media_time_ms, cleared })
+        }
+        ToWorker::Close(reason) => Message::Close(v1::Close { reason: close_reason(&reason).into() }),
+    };
+    ConverseRequest { message: Some(message) }
+}
+
+const fn close_reason(reason: &EndReason) -> CloseReason {
+    match reason {
+        EndReason::CallerHangup => CloseReason::CallerHangup,
+        EndReason::CallerLost | EndReason::CallerSilent | EndReason::CallerStalled => CloseReason::MediaLost,
+        EndReason::AgentHangup => CloseReason::AgentHangup,
+        EndReason::AgentTransfer(_) => CloseReason::Transfer,
+        EndReason::MaxDuration => CloseReason::Limit,
+        EndReason::GatewayDrained => CloseReason::GatewayDrain,
+        EndReason::ProtocolError | EndReason::UnsupportedMedia => CloseReason::Protocol,
+        EndReason::StartTimeout
+        | EndReason::TicketRefused(_)
+        | EndReason::NoWorker(_)
+        | EndReason::WorkerLost
+        | EndReason::Panicked => CloseReason::Unspecified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_have_their_meaning() {
+        let refusal = |status: &Status| Refusal::from(status);
+        assert_eq!(refusal(&Status::resource_exhausted("full")).why, NoWorker::Full);
+        assert_eq!(refusal(&Status::unavailable("connection refused")).why, NoWorker::Unreachable);
+        let unknown = refusal(&Status::not_found("no such agent"));
+        assert_eq!((unknown.why, unknown.elsewhere), (NoWorker::UnknownAgent, false));
+        assert_eq!(refusal(&Status::internal("broken")).why, NoWorker::Failed);
+    }
+}
