@@ -50,4 +50,5 @@ pub use sign::sign;
 pub use socket::{ConnectError, Incoming, MediaSocket};
 pub use speech::{bundled_speech, decode_mulaw, encode_mulaw, read_wav, write_wav};
 pub use twiml::{Connect, Document, StreamNoun, TwimlError, Verb};
+pub(crate) use wire::Wire;
 pub use wire::{Io, Route};

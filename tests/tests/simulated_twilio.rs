@@ -1,6 +1,10 @@
 //! The simulated Twilio against a stand-in server, in virtual time.
 
 #![expect(
+    clippy::disallowed_methods,
+    reason = "the virtual clock is read to see what was waited"
+)]
+#![expect(
     clippy::unwrap_used,
     reason = "a test fails by panicking, helpers included"
 )]

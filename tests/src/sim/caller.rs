@@ -202,9 +202,8 @@ impl Caller {
     async fn stream(&mut self, connect: &Connect, document: &Url) -> StreamReport {
         let noun = &connect.stream;
         let identity = Identity {
-            account_sid: self.plan.account_sid.clone(),
             call_sid: self.call_sid.clone(),
-            stream_sid: sid("MZ"),
+            ..Identity::random(&self.plan.account_sid)
         };
         let stream_sid = identity.stream_sid.clone();
         let dialled = match noun.check(document) {
@@ -289,6 +288,17 @@ fn verb_name(verb: &Verb) -> String {
         Verb::Pause(_) => "Pause",
     }
     .to_owned()
+}
+
+impl Identity {
+    /// A new call and stream of the account.
+    pub fn random(account_sid: &str) -> Self {
+        Self {
+            account_sid: account_sid.to_owned(),
+            call_sid: sid("CA"),
+            stream_sid: sid("MZ"),
+        }
+    }
 }
 
 /// A random identifier: two letters and 32 hexadecimal digits.

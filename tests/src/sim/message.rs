@@ -111,11 +111,17 @@ impl Writer {
         self.chunk += 1;
     }
 
-    fn message(&mut self, event: &str, body: Value) -> String {
+    /// Takes the next `sequenceNumber`, for a message that is written elsewhere.
+    pub(crate) fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
+        self.sequence
+    }
+
+    fn message(&mut self, event: &str, body: Value) -> String {
+        let sequence = self.next_sequence();
         let mut message = Map::new();
         message.insert("event".into(), json!(event));
-        message.insert("sequenceNumber".into(), self.number(self.sequence));
+        message.insert("sequenceNumber".into(), self.number(sequence));
         message.insert("streamSid".into(), json!(self.identity.stream_sid));
         message.insert(event.into(), body);
         if self.extras {

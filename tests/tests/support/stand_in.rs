@@ -8,9 +8,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tests::sim::{CallPlan, Route};
+use tests::sim::{CallPlan, Io, Route};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
 };
 use tokio_tungstenite::{
@@ -21,7 +21,7 @@ use url::{Url, form_urlencoded};
 
 pub(crate) const TOKEN: &str = "12345";
 
-pub(crate) type Socket = WebSocketStream<DuplexStream>;
+pub(crate) type Socket = WebSocketStream<Box<dyn Io>>;
 pub(crate) type Script = dyn Fn(Socket) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 /// A request as it came.
@@ -88,7 +88,7 @@ impl StandIn {
         let server = self.clone();
         tokio::spawn(async move {
             while let Some(stream) = connections.recv().await {
-                tokio::spawn(server.clone().serve(stream));
+                tokio::spawn(server.clone().serve(Box::new(stream)));
             }
         });
         let url = Url::parse("https://demo.example").unwrap();
@@ -100,7 +100,7 @@ impl StandIn {
         seen.iter().filter(|s| s.target == path).cloned().collect()
     }
 
-    async fn serve(self, mut stream: DuplexStream) {
+    pub(crate) async fn serve(self, mut stream: Box<dyn Io>) {
         let Some((seen, key)) = read_request(&mut stream).await else {
             return;
         };
@@ -134,7 +134,7 @@ impl StandIn {
     }
 }
 
-async fn read_request(stream: &mut DuplexStream) -> Option<(Seen, Option<String>)> {
+async fn read_request(stream: &mut Box<dyn Io>) -> Option<(Seen, Option<String>)> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
