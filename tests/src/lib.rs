@@ -1,1 +1,11 @@
-//! tests
+//! Tools that look at the pair from outside: nothing here is linked into either service.
+//!
+//! - [`sim`]: the simulated Twilio, one phone call at a time, with a report.
+//! - [`signal`]: pure measurements on 8 kHz audio: delay, signal to noise, frame edges, tone onsets.
+//! - [`load`]: many cheap calls at once, and what the servers spend on them.
+//! - [`pair`]: both services as processes of their own.
+
+pub mod load;
+pub mod pair;
+pub mod signal;
+pub mod sim;

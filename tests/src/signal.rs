@@ -1,0 +1,10 @@
+//! Pure: measurements on 8 kHz PCM, to judge what the caller heard against what was said.
+//!
+//! `signal/align.rs` finds the delay and what remains when it is taken out; `signal/tone.rs` finds
+//! where a tone begins. Samples are `i16` throughout; levels are in dB.
+
+mod align;
+mod tone;
+
+pub use align::{Alignment, EdgeError, Fidelity, align, edge_error, fidelity};
+pub use tone::{tone, tone_onset, tone_power, tone_share};

@@ -1,0 +1,54 @@
+//! The simulated Twilio: what the carrier does on one inbound call with a bidirectional media stream.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `caller.rs` | the call: webhook, TwiML, streams, action; [`Caller::place`] |
+//! | `plan.rs` | what the caller is to do: [`CallPlan`] |
+//! | `stream.rs` | driver of one media stream |
+//! | `status.rs` | its `statusCallback`, in the background |
+//! | `playout.rs` | pure: the playout buffer with marks and `clear` |
+//! | `outgoing.rs` | pure: when which piece of the caller's speech is due |
+//! | `message.rs` | pure: Media Streams JSON, written as Twilio does, read as strictly as Twilio does |
+//! | `twiml.rs` | pure: TwiML, read strictly |
+//! | `sign.rs` | pure: `X-Twilio-Signature` |
+//! | `quirks.rs` | what Twilio's documentation leaves open, one switch each |
+//! | `findings.rs` | Twilio's error and warning codes |
+//! | `speech.rs` | WAV and mu-law |
+//! | `http.rs`, `socket.rs`, `wire.rs` | signed requests, the signed WebSocket, the bytes below them |
+//! | `report.rs` | what came of the call |
+//!
+//! Written from Twilio's documentation alone and sharing no code with the gateway, so that an error
+//! in one is not hidden by the same error in the other.
+
+mod caller;
+mod findings;
+mod http;
+mod message;
+mod outgoing;
+mod plan;
+mod playout;
+mod quirks;
+mod report;
+mod sign;
+mod socket;
+mod speech;
+mod status;
+mod stream;
+mod twiml;
+mod wire;
+
+pub use caller::{Caller, webhook};
+pub use findings::{Code, Finding, Findings, Level};
+pub use http::{HttpError, Reply, get, post_form};
+pub use message::{Identity, Noncompliance, Said, Writer, judge};
+pub use outgoing::{FramePlan, OutFrame, Outgoing};
+pub use plan::CallPlan;
+pub use playout::{Echo, EchoReason, Gap, Playout, PlayoutStats};
+pub use quirks::Quirks;
+pub use report::{ActionOutcome, CallReport, Echoed, Ended, Progress, StreamReport, Timing};
+pub use sign::sign;
+pub use socket::{ConnectError, Incoming, MediaSocket};
+pub use speech::{bundled_speech, decode_mulaw, encode_mulaw, read_wav, write_wav};
+pub use twiml::{Connect, Document, StreamNoun, TwimlError, Verb};
+pub(crate) use wire::Wire;
+pub use wire::{Io, Route};

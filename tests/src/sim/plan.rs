@@ -1,0 +1,112 @@
+//! What one call is to do: the plan that `caller.rs` carries out.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use url::Url;
+
+use super::{
+    FramePlan, Progress, Quirks, Route,
+    speech::{SAMPLE_RATE, bundled_speech, encode_mulaw},
+};
+
+/// How long the caller listens after the last word.
+const TAIL: Duration = Duration::from_secs(2);
+/// Nobody stays longer.
+const LONGEST_CALL: Duration = Duration::from_secs(30 * 60);
+
+/// What a caller does.
+#[derive(Clone)]
+pub struct CallPlan {
+    /// Where connections go.
+    pub route: Route,
+    /// What the gateway calls itself; all URLs and signatures are made with it.
+    pub public_url: Url,
+    /// Path of the voice webhook.
+    pub path: String,
+    /// Signs requests.
+    pub auth_token: String,
+    /// `AC…`
+    pub account_sid: String,
+    /// `CA…`; a random one when none.
+    pub call_sid: Option<String>,
+    /// The caller's number.
+    pub from: String,
+    /// The number called.
+    pub to: String,
+    /// What the caller says, PCM at 8 kHz; silence follows.
+    pub speech: Arc<[i16]>,
+    /// How it is cut.
+    pub frames: FramePlan,
+    /// When which key is pressed, from the start of the first stream.
+    pub digits: Vec<(Duration, char)>,
+    /// When the caller hangs up, from the start of the first stream; two seconds after the last word
+    /// when none. Half an hour at most.
+    pub hangup_after: Option<Duration>,
+    /// What Twilio leaves open.
+    pub quirks: Quirks,
+    /// Counters to watch while the call runs.
+    pub progress: Arc<Progress>,
+}
+
+impl CallPlan {
+    /// A call to the gateway at `gateway` that calls itself `public_url`.
+    pub fn new(gateway: SocketAddr, public_url: Url, auth_token: &str) -> Self {
+        Self::over(Route::Tcp(gateway), public_url, auth_token)
+    }
+
+    /// A call over any route.
+    pub fn over(route: Route, public_url: Url, auth_token: &str) -> Self {
+        Self {
+            route,
+            public_url,
+            path: "/voice/incoming".into(),
+            auth_token: auth_token.to_owned(),
+            account_sid: "AC00000000000000000000000000000000".into(),
+            call_sid: None,
+            from: "+15550100".into(),
+            to: "+15550199".into(),
+            speech: bundled_speech().into(),
+            frames: FramePlan::default(),
+            digits: Vec::new(),
+            hangup_after: None,
+            quirks: Quirks::default(),
+            progress: Arc::default(),
+        }
+    }
+
+    /// The voice webhook's URL.
+    pub fn webhook_url(&self) -> Result<Url, url::ParseError> {
+        let base = self.public_url.as_str().trim_end_matches('/');
+        Url::parse(&format!("{base}{}", self.path))
+    }
+
+    /// When the caller hangs up, from the start of the first stream.
+    pub fn hangup_after(&self) -> Duration {
+        let speech = self.speech.len() as f64 / f64::from(SAMPLE_RATE);
+        let default = Duration::from_secs_f64(speech) + TAIL;
+        self.hangup_after.unwrap_or(default).min(LONGEST_CALL)
+    }
+
+    pub(super) fn speech_mulaw(&self) -> Arc<[u8]> {
+        encode_mulaw(&self.speech).into()
+    }
+
+    /// The parameters of every request of the call `call_sid`, as in Twilio's request reference.
+    pub fn parameters(&self, call_sid: &str, call_status: &str) -> Vec<(String, String)> {
+        let pairs = [
+            ("AccountSid", self.account_sid.as_str()),
+            ("ApiVersion", "2010-04-01"),
+            ("CallSid", call_sid),
+            ("CallStatus", call_status),
+            ("Called", &self.to),
+            ("Caller", &self.from),
+            ("Direction", "inbound"),
+            ("From", &self.from),
+            ("To", &self.to),
+        ];
+        pairs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+}

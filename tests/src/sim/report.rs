@@ -1,0 +1,360 @@
+//! What came of a call: numbers for a program, text for a person.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{
+    Finding, Gap, Level, PlayoutStats,
+    speech::{SAMPLE_RATE, decode_mulaw},
+};
+use crate::signal;
+
+/// Longest echo that is looked for, in samples: five seconds.
+const MAX_ECHO: usize = 5 * SAMPLE_RATE as usize;
+/// Below this correlation what was heard is not an echo of what was said.
+const ECHO_CORRELATION: f64 = 0.5;
+
+/// Counters that all calls of a process add to while they run.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Streams that are up.
+    pub live: AtomicU64,
+    /// Media messages sent.
+    pub sent: AtomicU64,
+    /// Media messages received.
+    pub received: AtomicU64,
+    /// Calls that have ended.
+    pub ended: AtomicU64,
+}
+
+impl Progress {
+    /// One line for a person.
+    pub fn line(&self) -> String {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        format!(
+            "{} up, {} ended, {} frames sent, {} received",
+            load(&self.live),
+            load(&self.ended),
+            load(&self.sent),
+            load(&self.received)
+        )
+    }
+}
+
+/// How long the steps took, in milliseconds; none for a step that was not reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Timing {
+    /// Webhook sent until TwiML.
+    pub webhook_ms: Option<f64>,
+    /// TwiML until 101, of the first stream.
+    pub handshake_ms: Option<f64>,
+    /// `start` sent until the first media came back, on the first stream.
+    pub first_media_ms: Option<f64>,
+}
+
+/// The caller's speech as it came back.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Echoed {
+    /// Delay from saying to hearing, in samples; 20 ms of it is the first frame being spoken.
+    pub delay_samples: usize,
+    /// The same in milliseconds.
+    pub delay_ms: f64,
+    /// Normalised correlation.
+    pub correlation: f64,
+    /// Signal over error after delay and gain are taken out, in dB.
+    pub snr_db: f64,
+    /// Gain of the echo, in dB.
+    pub gain_db: f64,
+}
+
+impl Echoed {
+    /// Looks for `sent` in `heard` (both mu-law from the start of one stream).
+    pub fn find(sent: &[u8], heard: &[u8]) -> Option<Self> {
+        let (sent, heard) = (decode_mulaw(sent), decode_mulaw(heard));
+        let found = signal::align(&sent, &heard, MAX_ECHO)?;
+        if found.correlation < ECHO_CORRELATION {
+            return None;
+        }
+        let fidelity = signal::fidelity(&sent, &heard, found.delay)?;
+        Some(Self {
+            delay_samples: found.delay,
+            delay_ms: found.delay as f64 * 1000.0 / f64::from(SAMPLE_RATE),
+            correlation: found.correlation,
+            snr_db: fidelity.snr_db,
+            gain_db: fidelity.gain_db,
+        })
+    }
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// It never was up.
+    NotConnected,
+    /// The caller hung up.
+    CallerHungUp,
+    /// The server sent a close frame.
+    ServerClosed,
+    /// The connection went without a close frame.
+    Lost,
+    /// The server broke the WebSocket protocol.
+    Violation,
+}
+
+/// One media stream.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamReport {
+    /// `MZ…`
+    pub stream_sid: String,
+    /// What was dialled.
+    pub url: String,
+    /// How it ended.
+    pub ended: Ended,
+    /// Code of the server's close frame.
+    pub close_code: Option<u16>,
+    /// Connect until 101, in ms.
+    pub handshake_ms: Option<f64>,
+    /// `start` sent until the first media came back, in ms.
+    pub first_media_ms: Option<f64>,
+    /// From `start` to the end.
+    #[serde(skip)]
+    pub lasted: Duration,
+    /// Media messages sent.
+    pub frames_sent: u64,
+    /// Media messages received.
+    pub frames_received: u64,
+    /// Caller audio dropped because the server did not read (31930), in messages.
+    pub frames_dropped: u64,
+    /// Key presses sent.
+    pub digits_sent: u64,
+    /// Names of the marks sent back, in order.
+    #[serde(skip)]
+    pub marks: Vec<String>,
+    /// The playout buffer.
+    pub playout: PlayoutStats,
+    /// Gaps in what was heard while the agent was speaking.
+    #[serde(skip)]
+    pub gaps: Vec<Gap>,
+    /// The echo, if what was heard is one.
+    pub echo: Option<Echoed>,
+    /// Warnings and errors.
+    pub findings: Vec<Finding>,
+    /// What was said, mu-law from the start of the stream.
+    #[serde(skip)]
+    pub sent: Vec<u8>,
+    /// What was heard in real time, mu-law from the start of the stream.
+    #[serde(skip)]
+    pub heard: Vec<u8>,
+}
+
+impl StreamReport {
+    pub(super) fn not_connected(stream_sid: String, url: String, finding: Finding) -> Self {
+        Self {
+            stream_sid,
+            url,
+            ended: Ended::NotConnected,
+            close_code: None,
+            handshake_ms: None,
+            first_media_ms: None,
+            lasted: Duration::ZERO,
+            frames_sent: 0,
+            frames_received: 0,
+            frames_dropped: 0,
+            digits_sent: 0,
+            marks: Vec::new(),
+            playout: PlayoutStats::default(),
+            gaps: Vec::new(),
+            echo: None,
+            findings: vec![finding],
+            sent: Vec::new(),
+            heard: Vec::new(),
+        }
+    }
+}
+
+/// What the server answered when a stream had ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ActionOutcome {
+    /// The URL asked.
+    pub url: String,
+    /// HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// The verbs of its TwiML, by name.
+    pub verbs: Vec<String>,
+}
+
+/// A whole call.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CallReport {
+    /// `CA…`
+    pub call_sid: String,
+    /// Setup times.
+    pub timing: Timing,
+    /// Streams in order.
+    pub streams: Vec<StreamReport>,
+    /// Answers to `<Connect action>`.
+    pub actions: Vec<ActionOutcome>,
+    /// What `<Say>` said.
+    pub said: Vec<String>,
+    /// Numbers that `<Dial>` called.
+    pub dialled: Vec<String>,
+    /// Reason of `<Reject>`.
+    pub rejected: Option<String>,
+    /// Stream events posted to `statusCallback`, each with the HTTP status it got.
+    pub status_callbacks: Vec<(String, Option<u16>)>,
+    /// Findings outside of streams.
+    pub findings: Vec<Finding>,
+}
+
+impl CallReport {
+    /// Every finding of the call.
+    pub fn all_findings(&self) -> impl Iterator<Item = &Finding> {
+        let streams = self.streams.iter().flat_map(|stream| &stream.findings);
+        self.findings.iter().chain(streams)
+    }
+
+    /// The gravest level among the findings.
+    pub fn level(&self) -> Option<Level> {
+        self.all_findings().map(|finding| finding.level).max()
+    }
+
+    /// True when a stream was up and nothing was an error.
+    pub fn is_ok(&self) -> bool {
+        let connected = |stream: &StreamReport| stream.ended != Ended::NotConnected;
+        self.streams.iter().any(connected) && self.level() < Some(Level::Error)
+    }
+
+    /// What was heard, all streams in a row, as PCM.
+    pub fn heard_pcm(&self) -> Vec<i16> {
+        self.pcm(|stream| &stream.heard)
+    }
+
+    /// What was said, all streams in a row, as PCM.
+    pub fn sent_pcm(&self) -> Vec<i16> {
+        self.pcm(|stream| &stream.sent)
+    }
+
+    fn pcm(&self, side: fn(&StreamReport) -> &Vec<u8>) -> Vec<i16> {
+        self.streams
+            .iter()
+            .flat_map(|stream| decode_mulaw(side(stream)))
+            .collect()
+    }
+}
+
+impl fmt::Display for CallReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "call {}", self.call_sid)?;
+        let Timing {
+            webhook_ms,
+            handshake_ms,
+            first_media_ms,
+        } = self.timing;
+        writeln!(
+            f,
+            "  setup: TwiML after {}, 101 after {} more, first media {} after start",
+            Ms(webhook_ms),
+            Ms(handshake_ms),
+            Ms(first_media_ms)
+        )?;
+        for stream in &self.streams {
+            write!(f, "{stream}")?;
+        }
+        for action in &self.actions {
+            let status = action.status.map_or("no answer".into(), |s| s.to_string());
+            let verbs = action.verbs.join(", ");
+            writeln!(f, "  action {}: {status}, {verbs}", action.url)?;
+        }
+        for words in &self.said {
+            writeln!(f, "  said: {words}")?;
+        }
+        for number in &self.dialled {
+            writeln!(f, "  dialled: {number}")?;
+        }
+        if let Some(reason) = &self.rejected {
+            writeln!(f, "  rejected: {reason}")?;
+        }
+        for finding in &self.findings {
+            writeln!(f, "  {finding}")?;
+        }
+        let verdict = if self.is_ok() { "ok" } else { "failed" };
+        writeln!(f, "  {verdict}")
+    }
+}
+
+impl fmt::Display for StreamReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ended = match self.ended {
+            Ended::NotConnected => "never connected".to_owned(),
+            Ended::CallerHungUp => "the caller hung up".to_owned(),
+            Ended::ServerClosed => {
+                let code = self.close_code.map_or("no code".into(), |c| c.to_string());
+                format!("the server closed ({code})")
+            }
+            Ended::Lost => "the connection was lost".to_owned(),
+            Ended::Violation => "the server broke the protocol".to_owned(),
+        };
+        let seconds = self.lasted.as_secs_f64();
+        writeln!(f, "  stream {} ({seconds:.2} s): {ended}", self.url)?;
+        if self.ended != Ended::NotConnected {
+            let p = &self.playout;
+            writeln!(
+                f,
+                "    frames: {} sent, {} received, {} dropped; longest queue {}",
+                self.frames_sent,
+                self.frames_received,
+                self.frames_dropped,
+                Ms::samples(p.longest_queue)
+            )?;
+            writeln!(
+                f,
+                "    heard: {} of speech, {} gaps ({}), {} thrown away by {} clears",
+                Ms::samples(p.played),
+                p.gaps,
+                Ms::samples(p.gap_samples),
+                Ms::samples(p.cleared),
+                p.clears
+            )?;
+            writeln!(
+                f,
+                "    marks: {} back after playing, {} back by clear",
+                p.marks_played, p.marks_cleared
+            )?;
+        }
+        if let Some(echo) = &self.echo {
+            writeln!(
+                f,
+                "    echo: {:.2} ms later ({} samples), {:.1} dB over the error, gain {:+.2} dB",
+                echo.delay_ms, echo.delay_samples, echo.snr_db, echo.gain_db
+            )?;
+        }
+        for finding in &self.findings {
+            writeln!(f, "    {finding}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Milliseconds for a person.
+struct Ms(Option<f64>);
+
+impl Ms {
+    fn samples(samples: u64) -> Self {
+        Self(Some(samples as f64 * 1000.0 / f64::from(SAMPLE_RATE)))
+    }
+}
+
+impl fmt::Display for Ms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(ms) => write!(f, "{ms:.1} ms"),
+            None => f.write_str("-"),
+        }
+    }
+}
