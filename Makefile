@@ -1,0 +1,93 @@
+# `make help` lists the targets. Only Rust is needed for those that do not say otherwise.
+
+CALLS ?= 100
+SECONDS ?= 10
+MINUTES ?= 60
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TOOLS := target/tools
+RELEASE := $(TARGET)/release
+CARGO_BUILD := cargo build --locked --release
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+BUF_VERSION := 1.75.0
+BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench proof up down containers proto-lint buf
+
+help: ## What can be done
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# One build each: together, cargo would give each service the features that only the other one asks for.
+pair: ## Build both services, optimised
+	$(CARGO_BUILD) -p audio-worker --bin audio-worker
+	$(CARGO_BUILD) -p gateway --bin gateway
+
+demo: pair ## Start the pair, place a simulated call, show what was heard, stop
+	$(CARGO_BUILD) -p tests --bin demo
+	$(RELEASE)/demo
+
+run: pair ## The same, but the pair stays up for a phone of yours (settings: .env, see .env.example)
+	$(CARGO_BUILD) -p tests --bin demo
+	$(RELEASE)/demo --stay
+
+test: ## Every test that needs only Rust
+	cargo test --locked --workspace --no-fail-fast
+
+check: fmt clippy doc test deny benches fuzz ## What must pass before a change is merged (fetches cargo-deny)
+
+fmt: ## Is everything formatted?
+	cargo fmt --all --check
+
+clippy: ## Lints of all targets, warnings denied
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+doc: ## Documentation, private items included, warnings denied
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps --document-private-items
+
+deny: $(CARGO_DENY) ## Dependencies: versions, licences, sources (fetches cargo-deny)
+	$(CARGO_DENY) --locked check -D unmatched-skip -D unnecessary-skip -D license-not-encountered \
+		bans licenses sources
+
+benches: ## Do the benchmarks still build?
+	cargo build --locked --workspace --benches
+
+fuzz: ## Do the fuzz targets still build?
+	@if [ -f tests/fuzz/Cargo.toml ]; then set -x; cargo check --locked --manifest-path tests/fuzz/Cargo.toml; \
+		else echo "there is no tests/fuzz"; fi
+
+bench: pair ## Load the pair: CALLS=100 at once for SECONDS=10
+	$(CARGO_BUILD) -p tests --bin bench
+	$(RELEASE)/bench --calls $(CALLS) --seconds $(SECONDS)
+
+proof: pair ## Load the pair for long: CALLS=100 at once for MINUTES=60; memory must stay flat
+	$(CARGO_BUILD) -p tests --bin bench
+	$(RELEASE)/bench --calls $(CALLS) --soak-minutes $(MINUTES)
+
+up: ## Start the pair in containers (needs docker)
+	$(COMPOSE) up --build -d
+
+down: ## Stop it
+	$(COMPOSE) down
+
+containers: ## Test the images: calls through one and three workers (needs docker; as root, installs it)
+	.ci/containers
+
+proto-lint: $(BUF) ## Lint the contract, compare it with the last release's (fetches buf; needs npm)
+	$(BUF) lint
+	.ci/breaking
+
+buf: $(BUF)
+	@echo $(BUF)
+
+# Unoptimised: it is built once and runs for seconds.
+$(CARGO_DENY):
+	cargo install --locked --debug --root $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION) \
+		--target-dir $(TARGET)/cargo-deny cargo-deny@$(CARGO_DENY_VERSION)
+	rm -rf $(TARGET)/cargo-deny
+
+$(BUF):
+	npm install --loglevel=error --no-audit --no-fund --prefix $(TOOLS)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION) >&2
