@@ -164,7 +164,10 @@ fn bench_measures_and_writes_its_results() {
         assert!(sent.abs_diff(150 * calls) <= 15 * calls, "{said}");
         assert_eq!(step["frames_lost"], 0, "{said}");
         assert!(step["tones"].as_u64().unwrap() >= 2 * calls, "{said}");
-        assert!(step["latency"]["p50_ms"].as_f64().unwrap() < 20.0, "{said}");
+        assert!(
+            step["latency"]["p50_ms"].as_f64().unwrap() < 100.0,
+            "{said}"
+        );
         assert!(
             step["memory"][0]["loaded_kib"].as_u64().unwrap() > 0,
             "{said}"

@@ -62,6 +62,8 @@ pub struct Timing {
 pub struct Echoed {
     /// Delay from saying to hearing, in samples; 20 ms of it is the first frame being spoken.
     pub delay_samples: usize,
+    /// Samples of gaps that were cut out before comparing; each makes the delay longer from there on.
+    pub gap_samples: usize,
     /// The same in milliseconds.
     pub delay_ms: f64,
     /// Normalised correlation.
@@ -74,21 +76,50 @@ pub struct Echoed {
 
 impl Echoed {
     /// Looks for `sent` in `heard` (both mu-law from the start of one stream).
-    pub fn find(sent: &[u8], heard: &[u8]) -> Option<Self> {
+    ///
+    /// A gap shifts all that follows, which no single delay can undo; so the comparison is made with
+    /// the gaps and without them, and the better one counts. How bad the gaps are is told by their own
+    /// counters.
+    pub fn find(sent: &[u8], heard: &[u8], gaps: &[Gap]) -> Option<Self> {
         let (sent, heard) = (decode_mulaw(sent), decode_mulaw(heard));
-        let found = signal::align(&sent, &heard, MAX_ECHO)?;
+        let as_heard = Self::compare(&sent, &heard, 0);
+        if gaps.is_empty() {
+            return as_heard;
+        }
+        let whole = without(&heard, gaps);
+        let without_gaps = Self::compare(&sent, &whole, heard.len() - whole.len());
+        match (as_heard, without_gaps) {
+            (Some(a), Some(b)) => Some(if b.correlation > a.correlation { b } else { a }),
+            (a, b) => b.or(a),
+        }
+    }
+
+    fn compare(sent: &[i16], heard: &[i16], gap_samples: usize) -> Option<Self> {
+        let found = signal::align(sent, heard, MAX_ECHO)?;
         if found.correlation < ECHO_CORRELATION {
             return None;
         }
-        let fidelity = signal::fidelity(&sent, &heard, found.delay)?;
+        let fidelity = signal::fidelity(sent, heard, found.delay)?;
         Some(Self {
             delay_samples: found.delay,
+            gap_samples,
             delay_ms: found.delay as f64 * 1000.0 / f64::from(SAMPLE_RATE),
             correlation: found.correlation,
             snr_db: fidelity.snr_db,
             gain_db: fidelity.gain_db,
         })
     }
+}
+
+fn without(heard: &[i16], gaps: &[Gap]) -> Vec<i16> {
+    let index = |sample: u64| usize::try_from(sample).map_or(heard.len(), |i| i.min(heard.len()));
+    let (mut whole, mut from) = (Vec::with_capacity(heard.len()), 0);
+    for gap in gaps {
+        whole.extend_from_slice(&heard[from..index(gap.at)]);
+        from = index(gap.at + gap.samples);
+    }
+    whole.extend_from_slice(&heard[from..]);
+    whole
 }
 
 /// How a stream ended.
@@ -356,5 +387,36 @@ impl fmt::Display for Ms {
             Some(ms) => write!(f, "{ms:.1} ms"),
             None => f.write_str("-"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{bundled_speech, encode_mulaw, speech::SILENCE};
+
+    #[test]
+    fn gaps_shift_the_echo_but_do_not_count_as_error() {
+        let sent = encode_mulaw(bundled_speech());
+        let mut heard = vec![SILENCE; 200];
+        heard.extend(&sent[..20_000]);
+        heard.extend([SILENCE; 30]);
+        heard.extend(&sent[20_000..]);
+        let gap = Gap {
+            at: 20_200,
+            samples: 30,
+        };
+        let echo = Echoed::find(&sent, &heard, &[gap]).unwrap();
+        assert_eq!((echo.delay_samples, echo.gap_samples), (200, 30));
+        assert!(echo.snr_db > 60.0, "{echo:?}");
+        let blind = Echoed::find(&sent, &heard, &[]).unwrap();
+        assert!(blind.snr_db < 20.0, "{blind:?}");
+    }
+
+    #[test]
+    fn silence_is_no_echo() {
+        let sent = encode_mulaw(bundled_speech());
+        assert_eq!(Echoed::find(&sent, &[SILENCE; 8000], &[]), None);
+        assert_eq!(Echoed::find(&sent, &[], &[]), None);
     }
 }

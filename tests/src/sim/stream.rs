@@ -288,6 +288,7 @@ impl Stream<'_> {
         let stats = self.playout.stats().clone();
         let (heard, gaps) = self.playout.into_heard();
         let sent = self.outgoing.into_sent();
+        let echo = Echoed::find(&sent, &heard, &gaps);
         StreamReport {
             stream_sid: self.writer.identity().stream_sid.clone(),
             url: String::new(),
@@ -303,7 +304,7 @@ impl Stream<'_> {
             marks: self.marks,
             playout: stats,
             gaps,
-            echo: Echoed::find(&sent, &heard),
+            echo,
             findings: self.findings.into_vec(),
             sent,
             heard,
