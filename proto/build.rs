@@ -9,7 +9,7 @@ const FILES: [&str; 2] = ["tandem/voice/v1/voice_service.proto", "tandem/voice/v
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=tandem");
     let descriptors = protox::compile(FILES, ["."])?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("tandem_descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())

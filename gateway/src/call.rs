@@ -199,19 +199,16 @@ impl Call {
 
     /// Tells the worker why it is over; it may be stuck, so not for long.
     async fn say_farewell(&mut self) {
-        if let WorkerSide::Open(link) = &self.side {
-            let said = async {
-                while let Some(message) = self.session.poll_worker() {
-                    if !link.room().await {
-                        return;
-                    }
-                    if let Some(permit) = link.try_reserve() {
-                        permit.send(to_wire(message));
-                    }
+        let WorkerSide::Open(link) = std::mem::replace(&mut self.side, WorkerSide::None) else { return };
+        let said = async {
+            while let Some(message) = self.session.poll_worker() {
+                if !link.send(message).await {
+                    return;
                 }
-            };
-            let _ = timeout(FAREWELL_LIMIT, said).await;
-        }
+            }
+            link.finish().await;
+        };
+        let _ = timeout(FAREWELL_LIMIT, said).await;
     }
 
     /// Flushes the close and waits for the peer's.

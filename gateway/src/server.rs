@@ -173,7 +173,7 @@ fn routes(around: Surroundings) -> BoxedFilter<(Response,)> {
         .and(with.clone())
         .and(target)
         .and(warp::header::headers_cloned())
-        .and(warp::ext::get())
+        .and(warp::ext::optional())
         .and(warp::ext::get())
         .map(|around, target: String, headers, upgrade, seat| {
             answer(webhook::stream(around, &target, &headers, upgrade, seat))

@@ -204,10 +204,11 @@ pub(crate) fn stream(
     around: Surroundings,
     target: &str,
     headers: &HeaderMap,
-    upgrade: OnUpgrade,
+    upgrade: Option<OnUpgrade>,
     seat: Arc<Seat>,
 ) -> Result<Response, Problem> {
     let answer = socket::handshake(headers)?;
+    let upgrade = upgrade.ok_or(BadHandshake::NotAnUpgrade)?;
     check(&around, around.config.origin.websocket(target), headers, Body::Empty)?;
     let place = around.calls.admit().ok_or(Problem::NoPlace)?;
     tokio::spawn(async move {

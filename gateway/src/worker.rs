@@ -193,14 +193,22 @@ impl Link {
         }
     }
 
+    /// Ends our side of the stream and waits until the worker ends its own: dropped at once, the stream would be reset,
+    /// and what was said last be lost.
+    pub(crate) async fn finish(self) {
+        let Self { up, mut down, .. } = self;
+        drop(up);
+        while let Ok(Some(_)) = down.message().await {}
+    }
+
     /// Room for one message; `None` when the stream takes none now.
     pub(crate) fn try_reserve(&self) -> Option<mpsc::Permit<'_, ConverseRequest>> {
         self.up.try_reserve().ok()
     }
 
-    /// Waits until the stream has room; false when it is over.
-    pub(crate) async fn room(&self) -> bool {
-        self.up.reserve().await.is_ok()
+    /// Hands a message on, once the stream has room; false when it is over.
+    pub(crate) async fn send(&self, message: ToWorker) -> bool {
+        self.up.send(to_wire(message)).await.is_ok()
     }
 
     fn read(&self, ConverseResponse { message }: ConverseResponse) -> Option<FromWorker> {

@@ -105,10 +105,7 @@ impl Shared {
 
     fn add_failure(&self, error: &anyhow::Error) {
         self.failed.fetch_add(1, Ordering::Relaxed);
-        let mut first = self
-            .first_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| format!("{error:#}"));
     }
 
@@ -119,10 +116,7 @@ impl Shared {
 
 fn add(histogram: &Mutex<Histogram>, duration: Duration) {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    histogram
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .add(micros);
+    histogram.lock().unwrap_or_else(PoisonError::into_inner).add(micros);
 }
 
 /// What the calls saw while the load was measuring.
@@ -166,10 +160,8 @@ impl Load {
         let base = now();
         let mut handles = Vec::new();
         for thread in 0..threads {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .context("cannot build a runtime")?;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot build a runtime")?;
             let mine: Vec<u32> = (thread..calls).step_by(threads as usize).collect();
             let (plan, script) = (plan.clone(), Arc::clone(&script));
             let (shared, phase) = (Arc::clone(&shared), phase.subscribe());
@@ -187,20 +179,14 @@ impl Load {
             let builder = thread::Builder::new().name(format!("{THREAD_NAME}{thread}"));
             handles.push(builder.spawn(run).context("cannot start a thread")?);
         }
-        Ok(Self {
-            shared,
-            phase,
-            threads: handles,
-            calls: calls.into(),
-        })
+        Ok(Self { shared, phase, threads: handles, calls: calls.into() })
     }
 
     /// Waits until every call is up or has failed; false when that takes longer than `limit`.
     pub async fn wait_up(&self, limit: Duration) -> bool {
         let deadline = now() + limit;
         loop {
-            let settled =
-                self.shared.up.load(Ordering::Relaxed) + self.shared.failed.load(Ordering::Relaxed);
+            let settled = self.shared.up.load(Ordering::Relaxed) + self.shared.failed.load(Ordering::Relaxed);
             if settled >= self.calls {
                 return true;
             }
@@ -220,13 +206,9 @@ impl Load {
     pub async fn finish(self) -> anyhow::Result<LoadReport> {
         self.phase.send_replace(Phase::Stopping);
         let threads = self.threads;
-        tokio::task::spawn_blocking(move || {
-            threads
-                .into_iter()
-                .try_for_each(|thread| thread.join().map_err(|_| ()))
-        })
-        .await?
-        .map_err(|()| anyhow::anyhow!("a thread of the load panicked"))?;
+        tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| ())))
+            .await?
+            .map_err(|()| anyhow::anyhow!("a thread of the load panicked"))?;
         let shared = &self.shared;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let histogram = |histogram: &Mutex<Histogram>| {
@@ -236,9 +218,7 @@ impl Load {
         let first_failure = shared.first_failure.lock();
         Ok(LoadReport {
             failed: load(&shared.failed),
-            first_failure: first_failure
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            first_failure: first_failure.unwrap_or_else(PoisonError::into_inner).clone(),
             dropped: load(&shared.dropped),
             sent: load(&shared.sent),
             received: load(&shared.received_samples) / FRAME as u64,

@@ -80,10 +80,8 @@ pub struct PairProcesses {
 impl PairProcesses {
     /// Starts the worker, then the gateway, and waits until both are ready.
     pub async fn start(settings: &PairSettings) -> anyhow::Result<Self> {
-        fs::create_dir_all(&settings.logs)
-            .with_context(|| format!("cannot create {}", settings.logs.display()))?;
-        let [worker_listen, worker_ops, gateway_listen, gateway_ops] =
-            free_addresses().context("no free ports")?;
+        fs::create_dir_all(&settings.logs).with_context(|| format!("cannot create {}", settings.logs.display()))?;
+        let [worker_listen, worker_ops, gateway_listen, gateway_ops] = free_addresses().context("no free ports")?;
         let max_calls = settings.max_calls.to_string();
         let worker = Process::start(
             "worker",
@@ -105,18 +103,11 @@ impl PairProcesses {
                 ("OPS_LISTEN", &gateway_ops.to_string()),
                 ("WORKER_URL", &format!("http://{worker_listen}")),
                 ("TWILIO_AUTH_TOKEN", AUTH_TOKEN),
-                (
-                    "TWILIO_VOICE_WEBHOOK_URL",
-                    &format!("{PUBLIC_URL}/voice/incoming"),
-                ),
+                ("TWILIO_VOICE_WEBHOOK_URL", &format!("{PUBLIC_URL}/voice/incoming")),
                 ("MAX_CALLS", &max_calls),
             ],
         )?;
-        let mut pair = Self {
-            gateway,
-            worker,
-            gateway_address: gateway_listen,
-        };
+        let mut pair = Self { gateway, worker, gateway_address: gateway_listen };
         pair.worker.wait_ready(worker_ops).await?;
         pair.gateway.wait_ready(gateway_ops).await?;
         Ok(pair)
@@ -136,10 +127,7 @@ impl PairProcesses {
     /// Both processes, the gateway first.
     pub fn watched(&self) -> Vec<Watched> {
         [&self.gateway, &self.worker]
-            .map(|process| Watched {
-                name: process.name.to_owned(),
-                pid: process.child.id(),
-            })
+            .map(|process| Watched { name: process.name.to_owned(), pid: process.child.id() })
             .to_vec()
     }
 
@@ -168,9 +156,7 @@ impl Process {
     ) -> anyhow::Result<Self> {
         let log = settings.logs.join(format!("{name}.log"));
         let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let program = program
-            .canonicalize()
-            .with_context(|| format!("no program at {}", program.display()))?;
+        let program = program.canonicalize().with_context(|| format!("no program at {}", program.display()))?;
         let child = Command::new(&program)
             .envs(environment.iter().copied())
             .envs(settings.environment.iter().map(|(n, v)| (n, v)))
@@ -247,10 +233,7 @@ fn free_addresses() -> io::Result<[SocketAddr; 4]> {
     Ok([a?, b?, c?, d?])
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "waiting for a process takes the clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "waiting for a process takes the clock")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -2,10 +2,7 @@
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the stand-in service reads its environment as the services do"
-)]
+#![expect(clippy::disallowed_methods, reason = "the stand-in service reads its environment as the services do")]
 
 #[expect(dead_code, reason = "the tests of the simulated Twilio use the rest")]
 #[path = "support/stand_in.rs"]
@@ -42,9 +39,7 @@ async fn echo(mut socket: Socket) {
         if message["event"] == "media" {
             let payload = message["media"]["payload"].as_str().unwrap();
             let replies = [
-                format!(
-                    r#"{{"event":"media","streamSid":"{sid}","media":{{"payload":"{payload}"}}}}"#
-                ),
+                format!(r#"{{"event":"media","streamSid":"{sid}","media":{{"payload":"{payload}"}}}}"#),
                 format!(r#"{{"event":"mark","streamSid":"{sid}","mark":{{"name":"m"}}}}"#),
             ];
             for reply in replies {
@@ -105,9 +100,7 @@ fn settings(program: &Path, logs: &Path) -> PairSettings {
 #[tokio::test]
 async fn pair_is_ready_takes_a_call_and_ends_by_sigterm() {
     let (directory, program) = program("pair", SERVE);
-    let pair = PairProcesses::start(&settings(&program, &directory))
-        .await
-        .unwrap();
+    let pair = PairProcesses::start(&settings(&program, &directory)).await.unwrap();
     let mut plan = pair.call_plan().unwrap();
     plan.hangup_after = Some(Duration::from_millis(300));
     let report = Caller::new(plan).place().await;
@@ -121,15 +114,10 @@ async fn pair_is_ready_takes_a_call_and_ends_by_sigterm() {
 #[tokio::test]
 async fn service_that_ends_is_reported_with_its_log() {
     let (directory, program) = program("ends", "--exact no_such_test");
-    let error = PairProcesses::start(&settings(&program, &directory))
-        .await
-        .unwrap_err();
+    let error = PairProcesses::start(&settings(&program, &directory)).await.unwrap_err();
     let text = format!("{error:#}");
     assert!(text.contains("worker ended"), "{text}");
-    assert!(
-        text.contains("0 tests") || text.contains("running 0"),
-        "{text}"
-    );
+    assert!(text.contains("0 tests") || text.contains("running 0"), "{text}");
     fs::remove_dir_all(directory).unwrap();
 }
 
@@ -149,11 +137,7 @@ fn bench_measures_and_writes_its_results() {
         .arg(&json)
         .output()
         .unwrap();
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let results: serde_json::Value =
         serde_json::from_slice(&fs::read(&json).unwrap_or_else(|_| panic!("{said}"))).unwrap();
     let steps = results["steps"].as_array().unwrap();
@@ -164,14 +148,8 @@ fn bench_measures_and_writes_its_results() {
         assert!(sent.abs_diff(150 * calls) <= 15 * calls, "{said}");
         assert_eq!(step["frames_lost"], 0, "{said}");
         assert!(step["tones"].as_u64().unwrap() >= 2 * calls, "{said}");
-        assert!(
-            step["latency"]["p50_ms"].as_f64().unwrap() < 100.0,
-            "{said}"
-        );
-        assert!(
-            step["memory"][0]["loaded_kib"].as_u64().unwrap() > 0,
-            "{said}"
-        );
+        assert!(step["latency"]["p50_ms"].as_f64().unwrap() < 100.0, "{said}");
+        assert!(step["memory"][0]["loaded_kib"].as_u64().unwrap() > 0, "{said}");
     }
     assert!(said.contains("| calls | frames sent |"), "{said}");
     fs::remove_dir_all(directory).unwrap();

@@ -1,17 +1,8 @@
 //! The simulated Twilio against a stand-in server, in virtual time.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the virtual clock is read to see what was waited"
-)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, helpers included"
-)]
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "tests name the one arm they expect"
-)]
+#![expect(clippy::disallowed_methods, reason = "the virtual clock is read to see what was waited")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "tests name the one arm they expect")]
 
 #[path = "support/stand_in.rs"]
 mod stand_in;
@@ -57,10 +48,7 @@ async fn send(socket: &mut Socket, value: Value) {
 }
 
 async fn close(socket: &mut Socket, code: u16) {
-    let frame = CloseFrame {
-        code: CloseCode::from(code),
-        reason: "".into(),
-    };
+    let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
     socket.close(Some(frame)).await.unwrap();
     while next(socket).await.is_some() {}
 }
@@ -84,10 +72,7 @@ async fn echo(mut socket: Socket, log: Log) {
 fn echo_server() -> (StandIn, Log) {
     let log = Log::default();
     let kept = Arc::clone(&log);
-    (
-        StandIn::new(move |socket| echo(socket, Arc::clone(&kept))),
-        log,
-    )
+    (StandIn::new(move |socket| echo(socket, Arc::clone(&kept))), log)
 }
 
 fn events<'a>(log: &'a [Value], event: &str) -> Vec<&'a Value> {
@@ -103,10 +88,7 @@ fn with(plan: CallPlan, quirks: Quirks) -> CallPlan {
 }
 
 fn short(plan: CallPlan) -> CallPlan {
-    CallPlan {
-        hangup_after: Some(Duration::from_secs(1)),
-        ..plan
-    }
+    CallPlan { hangup_after: Some(Duration::from_secs(1)), ..plan }
 }
 
 async fn place(plan: CallPlan) -> CallReport {
@@ -136,10 +118,7 @@ async fn a_call_to_an_echo_goes_through_and_is_measured() {
     assert_eq!(log.last().unwrap()["sequenceNumber"], "535");
     assert_eq!(
         report.status_callbacks,
-        [
-            ("stream-started".to_owned(), Some(200)),
-            ("stream-stopped".to_owned(), Some(200))
-        ]
+        [("stream-started".to_owned(), Some(200)), ("stream-stopped".to_owned(), Some(200))]
     );
 }
 
@@ -205,10 +184,7 @@ async fn normal_close_is_logged_or_not() {
     let logged = place(server.start()).await;
     assert_eq!(codes(&logged), [Code::StreamClosedByServer]);
     assert_eq!(logged.level(), Some(Level::Notice));
-    let quirks = Quirks {
-        logs_normal_close: false,
-        ..Quirks::default()
-    };
+    let quirks = Quirks { logs_normal_close: false, ..Quirks::default() };
     let silent = place(with(server.start(), quirks)).await;
     assert_eq!(codes(&silent), []);
 }
@@ -227,10 +203,7 @@ async fn action_after_a_lost_socket_is_asked_or_not() {
         stream_sid(&mut socket).await;
     });
     for action_after_loss in [true, false] {
-        let quirks = Quirks {
-            action_after_loss,
-            ..Quirks::default()
-        };
+        let quirks = Quirks { action_after_loss, ..Quirks::default() };
         let report = place(with(server.start(), quirks)).await;
         assert_eq!(report.streams[0].ended, Ended::Lost);
         assert_eq!(codes(&report), [Code::StreamBrokenPipe]);
@@ -242,10 +215,7 @@ async fn action_after_a_lost_socket_is_asked_or_not() {
 #[tokio::test(start_paused = true)]
 async fn action_after_a_hangup_is_asked_or_not() {
     for action_after_hangup in [false, true] {
-        let quirks = Quirks {
-            action_after_hangup,
-            ..Quirks::default()
-        };
+        let quirks = Quirks { action_after_hangup, ..Quirks::default() };
         let report = place(short(with(echo_server().0.start(), quirks))).await;
         assert_eq!(report.actions.len(), usize::from(action_after_hangup));
     }
@@ -269,10 +239,7 @@ async fn pings_are_answered_or_not() {
                 }
             }
         });
-        let quirks = Quirks {
-            answers_pings,
-            ..Quirks::default()
-        };
+        let quirks = Quirks { answers_pings, ..Quirks::default() };
         place(short(with(server.start(), quirks))).await;
         let (pongs, others) = *pongs.lock().unwrap();
         assert_eq!(pongs, usize::from(answers_pings));
@@ -283,14 +250,8 @@ async fn pings_are_answered_or_not() {
 
 #[tokio::test(start_paused = true)]
 async fn refused_handshakes_have_twilios_codes() {
-    for (handshake, code) in [
-        (403, Code::StreamHandshake),
-        (0, Code::StreamConnectTimeout),
-    ] {
-        let server = StandIn {
-            handshake,
-            ..echo_server().0
-        };
+    for (handshake, code) in [(403, Code::StreamHandshake), (0, Code::StreamConnectTimeout)] {
+        let server = StandIn { handshake, ..echo_server().0 };
         let started = tokio::time::Instant::now();
         let report = place(server.start()).await;
         assert_eq!(codes(&report), [code]);
@@ -304,14 +265,8 @@ async fn refused_handshakes_have_twilios_codes() {
 
 #[tokio::test(start_paused = true)]
 async fn handshake_timeout_is_a_quirk() {
-    let server = StandIn {
-        handshake: 0,
-        ..echo_server().0
-    };
-    let quirks = Quirks {
-        handshake_timeout: Duration::from_secs(1),
-        ..Quirks::default()
-    };
+    let server = StandIn { handshake: 0, ..echo_server().0 };
+    let quirks = Quirks { handshake_timeout: Duration::from_secs(1), ..Quirks::default() };
     let started = tokio::time::Instant::now();
     place(with(server.start(), quirks)).await;
     assert!(started.elapsed() < Duration::from_secs(2));
@@ -326,10 +281,7 @@ async fn largest_message_is_a_quirk() {
     });
     let default = place(short(server.start())).await;
     assert_eq!(codes(&default), []);
-    let quirks = Quirks {
-        max_message_bytes: 32 * 1024,
-        ..Quirks::default()
-    };
+    let quirks = Quirks { max_message_bytes: 32 * 1024, ..Quirks::default() };
     let small = place(short(with(server.start(), quirks))).await;
     assert_eq!(codes(&small), [Code::StreamProtocol]);
 }
@@ -338,10 +290,7 @@ async fn largest_message_is_a_quirk() {
 async fn chunk_is_counted_per_track_or_over_the_stream() {
     for chunk_over_stream in [false, true] {
         let (server, log) = echo_server();
-        let quirks = Quirks {
-            chunk_over_stream,
-            ..Quirks::default()
-        };
+        let quirks = Quirks { chunk_over_stream, ..Quirks::default() };
         place(short(with(server.start(), quirks))).await;
         let log = log.lock().unwrap();
         let media = events(&log, "media");
@@ -356,10 +305,7 @@ async fn chunk_is_counted_per_track_or_over_the_stream() {
 async fn upgrade_may_be_signed_with_a_trailing_slash() {
     for sign_trailing_slash in [false, true] {
         let (server, _) = echo_server();
-        let quirks = Quirks {
-            sign_trailing_slash,
-            ..Quirks::default()
-        };
+        let quirks = Quirks { sign_trailing_slash, ..Quirks::default() };
         place(short(with(server.start(), quirks))).await;
         let slash = if sign_trailing_slash { "/" } else { "" };
         let signed = sim::sign(&format!("wss://demo.example/media{slash}"), &[], TOKEN);
@@ -372,18 +318,11 @@ async fn upgrade_may_be_signed_with_a_trailing_slash() {
 async fn numbers_are_strings_or_numbers() {
     for numbers_as_strings in [true, false] {
         let (server, log) = echo_server();
-        let quirks = Quirks {
-            numbers_as_strings,
-            ..Quirks::default()
-        };
+        let quirks = Quirks { numbers_as_strings, ..Quirks::default() };
         place(short(with(server.start(), quirks))).await;
         let log = log.lock().unwrap();
         let second = events(&log, "media")[1];
-        for number in [
-            &second["sequenceNumber"],
-            &second["media"]["chunk"],
-            &second["media"]["timestamp"],
-        ] {
+        for number in [&second["sequenceNumber"], &second["media"]["chunk"], &second["media"]["timestamp"]] {
             assert_eq!(number.is_string(), numbers_as_strings);
         }
     }
@@ -393,10 +332,7 @@ async fn numbers_are_strings_or_numbers() {
 async fn unknown_events_and_fields_are_mixed_in_or_not() {
     for extras in [false, true] {
         let (server, log) = echo_server();
-        let quirks = Quirks {
-            extras,
-            ..Quirks::default()
-        };
+        let quirks = Quirks { extras, ..Quirks::default() };
         place(short(with(server.start(), quirks))).await;
         let log = log.lock().unwrap();
         assert_eq!(events(&log, "weather").is_empty(), !extras);
@@ -408,10 +344,7 @@ async fn unknown_events_and_fields_are_mixed_in_or_not() {
 async fn call_ends_with_stop_or_vanishes() {
     for sends_stop in [true, false] {
         let (server, log) = echo_server();
-        let quirks = Quirks {
-            sends_stop,
-            ..Quirks::default()
-        };
+        let quirks = Quirks { sends_stop, ..Quirks::default() };
         place(short(with(server.start(), quirks))).await;
         tokio::task::yield_now().await;
         let log = log.lock().unwrap();
@@ -435,14 +368,7 @@ async fn what_twilio_warns_about_is_found_once_and_the_call_goes_on() {
         while next(&mut socket).await.is_some() {}
     });
     let report = place(short(server.start())).await;
-    assert_eq!(
-        codes(&report),
-        [
-            Code::StreamUndecodable,
-            Code::StreamNoncompliant,
-            Code::StreamBufferFull
-        ]
-    );
+    assert_eq!(codes(&report), [Code::StreamUndecodable, Code::StreamNoncompliant, Code::StreamBufferFull]);
     assert_eq!(report.level(), Some(Level::Warning));
     assert!(report.is_ok());
     assert_eq!(report.streams[0].frames_sent, 50);
@@ -469,10 +395,7 @@ async fn server_that_does_not_read_loses_caller_audio() {
         std::future::pending::<()>().await;
         drop(socket);
     });
-    let plan = CallPlan {
-        hangup_after: Some(Duration::from_secs(15)),
-        ..server.start()
-    };
+    let plan = CallPlan { hangup_after: Some(Duration::from_secs(15)), ..server.start() };
     let report = place(plan).await;
     assert_eq!(codes(&report), [Code::StreamNotDrained]);
     assert!(report.streams[0].frames_dropped > 100, "{report}");
@@ -482,22 +405,13 @@ async fn server_that_does_not_read_loses_caller_audio() {
 async fn digits_and_silence_suppression_come_through() {
     let (server, log) = echo_server();
     let mut plan = short(server.start());
-    plan.digits = vec![
-        (Duration::from_millis(500), '5'),
-        (Duration::from_millis(100), '#'),
-    ];
-    plan.frames = FramePlan {
-        sizes: vec![240],
-        suppress_silence: true,
-    };
+    plan.digits = vec![(Duration::from_millis(500), '5'), (Duration::from_millis(100), '#')];
+    plan.frames = FramePlan { sizes: vec![240], suppress_silence: true };
     plan.speech = [vec![0; 4000], vec![5000; 1000]].concat().into();
     place(plan).await;
     let log = log.lock().unwrap();
     let digits: Vec<&Value> = events(&log, "dtmf");
-    assert_eq!(
-        digits[0]["dtmf"],
-        json!({"track": "inbound_track", "digit": "#"})
-    );
+    assert_eq!(digits[0]["dtmf"], json!({"track": "inbound_track", "digit": "#"}));
     assert_eq!(digits[1]["dtmf"]["digit"], "5");
     let media = events(&log, "media");
     // Speech from 500 to 625 ms lies in the frames from 480 to 630 ms.
@@ -520,10 +434,7 @@ async fn webhook_failures_have_twilios_codes() {
     }
     let nobody = {
         let (route, _) = tokio::sync::mpsc::channel(1);
-        CallPlan {
-            route: sim::Route::InProcess(route),
-            ..echo_server().0.start()
-        }
+        CallPlan { route: sim::Route::InProcess(route), ..echo_server().0.start() }
     };
     assert_eq!(codes(&place(nobody).await), [Code::HttpConnectionFailure]);
 }
@@ -554,9 +465,7 @@ async fn lower_level_pieces_send_what_twilio_never_would() {
     let reply = sim::webhook(&plan, "CA1").await.unwrap();
     assert_eq!((reply.status, reply.body.as_str()), (200, CONNECT));
     let url = "wss://demo.example/media";
-    let mut socket = sim::MediaSocket::connect(&plan.route, url, TOKEN, &plan.quirks)
-        .await
-        .unwrap();
+    let mut socket = sim::MediaSocket::connect(&plan.route, url, TOKEN, &plan.quirks).await.unwrap();
     let event = json!({"event": "media", "streamSid": "MZ1", "media": {"payload": "AA=="}});
     socket.send_json(&event).await.unwrap();
     let back = socket.next(Duration::from_secs(1)).await;

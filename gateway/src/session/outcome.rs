@@ -25,11 +25,11 @@ pub enum EndReason {
     CallerHangup,
     /// The socket broke without a `stop`.
     CallerLost,
-    /// Nothing at all came for [`IDLE_LIMIT`].
+    /// Nothing at all came for [`super::IDLE_LIMIT`].
     CallerSilent,
     /// Twilio did not read what was sent.
     CallerStalled,
-    /// No `start` within [`START_LIMIT`].
+    /// No `start` within [`super::START_LIMIT`].
     StartTimeout,
     /// The ticket was refused.
     TicketRefused(ticket::Refused),

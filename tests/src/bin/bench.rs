@@ -82,17 +82,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let pair = PairProcesses::start(&settings).await?;
     let steps = run(&arguments, &pair).await?;
     pair.stop(STOP_LIMIT).await?;
-    let results = Results {
-        processors: std::thread::available_parallelism().map_or(1, usize::from),
-        steps,
-    };
+    let results = Results { processors: std::thread::available_parallelism().map_or(1, usize::from), steps };
     write(&arguments, &results)?;
     let good = |step: &StepReport| step.invalid.is_empty() && step.frames_lost == 0;
-    Ok(if results.steps.iter().all(good) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if results.steps.iter().all(good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn run(arguments: &Arguments, pair: &PairProcesses) -> anyhow::Result<Vec<StepReport>> {
@@ -103,18 +96,12 @@ async fn run(arguments: &Arguments, pair: &PairProcesses) -> anyhow::Result<Vec<
         watched: &watched,
         calls,
         window,
-        threads: arguments
-            .load_threads
-            .unwrap_or(calls.div_ceil(CALLS_PER_THREAD)),
+        threads: arguments.load_threads.unwrap_or(calls.div_ceil(CALLS_PER_THREAD)),
     };
     // One call first: what it leaves behind is not a cost of the calls that follow.
     progress("warming up");
     let warm = measure(&plan(1, Duration::from_secs(1)), &[]).await?;
-    anyhow::ensure!(
-        warm.tones + warm.frames_received > 0,
-        "the first call got nothing back: {:?}",
-        warm.invalid
-    );
+    anyhow::ensure!(warm.tones + warm.frames_received > 0, "the first call got nothing back: {:?}", warm.invalid);
     sleep(PAUSE).await;
     let idle: Vec<u64> = warm_memory(&watched)?;
     let mut steps = Vec::new();
@@ -133,10 +120,7 @@ async fn run(arguments: &Arguments, pair: &PairProcesses) -> anyhow::Result<Vec<
 }
 
 fn warm_memory(watched: &[tests::pair::Watched]) -> anyhow::Result<Vec<u64>> {
-    let all: std::io::Result<Vec<u64>> = watched
-        .iter()
-        .map(|watched| tests::load::resident_kib(watched.pid))
-        .collect();
+    let all: std::io::Result<Vec<u64>> = watched.iter().map(|watched| tests::load::resident_kib(watched.pid)).collect();
     all.context("cannot read the memory of the pair")
 }
 

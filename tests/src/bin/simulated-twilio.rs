@@ -2,14 +2,10 @@
 //!
 //! Exit code 0 when every call went through without errors.
 
-use std::{
-    io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc,
-    time::Duration,
-};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use ::tests::sim::{
-    CallPlan, CallReport, Caller, FramePlan, Level, Progress, Quirks, bundled_speech, read_wav,
-    write_wav,
+    CallPlan, CallReport, Caller, FramePlan, Level, Progress, Quirks, bundled_speech, read_wav, write_wav,
 };
 use anyhow::Context as _;
 use clap::Parser;
@@ -153,10 +149,7 @@ impl Arguments {
             Some(path) => read_wav(path)?.into(),
             None => bundled_speech().into(),
         };
-        plan.frames = FramePlan {
-            sizes: self.frame_bytes.clone(),
-            suppress_silence: self.suppress_silence,
-        };
+        plan.frames = FramePlan { sizes: self.frame_bytes.clone(), suppress_silence: self.suppress_silence };
         plan.digits.clone_from(&self.dtmf);
         plan.hangup_after = self.hangup_after;
         plan.quirks = Quirks::from(&self.quirks);
@@ -192,11 +185,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         write_wav(path, &report.sent_pcm()).with_context(|| path.display().to_string())?;
     }
     let all_ok = reports.iter().all(|report| arguments.is_ok(report));
-    Ok(if all_ok && !reports.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if all_ok && !reports.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Places the calls, spread over the ramp and over the 20 ms of a frame; reports in that order.
@@ -249,9 +238,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some(number) => (number, 0.001),
         None => (text.strip_suffix('s').unwrap_or(text), 1.0),
     };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| format!("{text:?} is not a time"))?;
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is not a time"))?;
     Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())
 }
 

@@ -191,10 +191,7 @@ pub async fn measure(plan: &BenchPlan<'_>, idle_kib: &[u64]) -> anyhow::Result<S
         tones: seen.latency.len(),
         tones_missed: seen.missed,
         latency: latency(&seen.latency),
-        us_per_frame: cost
-            .iter()
-            .map(|cost| cost.user_us_per_frame + cost.system_us_per_frame)
-            .sum(),
+        us_per_frame: cost.iter().map(|cost| cost.user_us_per_frame + cost.system_us_per_frame).sum(),
         cost,
         memory: memory(plan, idle_kib, samples),
         lateness_p99_ms: milliseconds(lateness),
@@ -210,10 +207,7 @@ struct Snapshot {
 
 fn snapshot(watched: &[Watched]) -> io::Result<Snapshot> {
     let servers: io::Result<Vec<ProcessCpu>> = watched.iter().map(|w| procfs::cpu(w.pid)).collect();
-    Ok(Snapshot {
-        servers: servers?,
-        own: procfs::cpu(std::process::id())?,
-    })
+    Ok(Snapshot { servers: servers?, own: procfs::cpu(std::process::id())? })
 }
 
 fn costs(
@@ -230,11 +224,7 @@ fn costs(
             let spent = after.process.since(before.process);
             let mut threads: Vec<ThreadCost> = by_name(before, after)
                 .into_iter()
-                .map(|(name, (threads, micros))| ThreadCost {
-                    name,
-                    threads,
-                    us_per_frame: per_frame(micros),
-                })
+                .map(|(name, (threads, micros))| ThreadCost { name, threads, us_per_frame: per_frame(micros) })
                 .collect();
             threads.sort_by(|a, b| b.us_per_frame.total_cmp(&a.us_per_frame));
             ProcessCost {
@@ -292,11 +282,8 @@ fn memory(plan: &BenchPlan<'_>, idle_kib: &[u64], samples: Vec<Vec<(f64, u64)>>)
 
 /// Growth after the first minute by least squares; none with fewer than three samples.
 fn slope(samples: &[(f64, u64)]) -> Option<Slope> {
-    let late: Vec<(f64, f64)> = samples
-        .iter()
-        .filter(|(at, _)| *at >= WARM_UP_SECONDS)
-        .map(|&(at, kib)| (at / 60.0, kib as f64))
-        .collect();
+    let late: Vec<(f64, f64)> =
+        samples.iter().filter(|(at, _)| *at >= WARM_UP_SECONDS).map(|&(at, kib)| (at / 60.0, kib as f64)).collect();
     if late.len() < 3 {
         return None;
     }
@@ -305,19 +292,12 @@ fn slope(samples: &[(f64, u64)]) -> Option<Slope> {
     let mean_y = late.iter().map(|p| p.1).sum::<f64>() / count;
     let covariance: f64 = late.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
     let variance: f64 = late.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
-    Some(Slope {
-        kib_per_minute: covariance / variance,
-    })
+    Some(Slope { kib_per_minute: covariance / variance })
 }
 
 fn latency(histogram: &Histogram) -> Option<Latency> {
     let at = |share| histogram.quantile(share).map(milliseconds);
-    Some(Latency {
-        p50_ms: at(0.5)?,
-        p90_ms: at(0.9)?,
-        p99_ms: at(0.99)?,
-        max_ms: histogram.max().map(milliseconds)?,
-    })
+    Some(Latency { p50_ms: at(0.5)?, p90_ms: at(0.9)?, p99_ms: at(0.99)?, max_ms: histogram.max().map(milliseconds)? })
 }
 
 fn milliseconds(micros: u64) -> f64 {
@@ -330,14 +310,8 @@ mod tests {
 
     #[test]
     fn slope_leaves_out_the_first_minute() {
-        let growing: Vec<(f64, u64)> = (0..30)
-            .map(|i| {
-                (
-                    f64::from(i) * 10.0,
-                    if i < 6 { 9000 } else { 1000 + i as u64 },
-                )
-            })
-            .collect();
+        let growing: Vec<(f64, u64)> =
+            (0..30).map(|i| (f64::from(i) * 10.0, if i < 6 { 9000 } else { 1000 + i as u64 })).collect();
         let slope = slope(&growing).unwrap();
         assert!((slope.kib_per_minute - 6.0).abs() < 1e-6, "{slope:?}");
         assert_eq!(super::slope(&growing[..8]), None);
@@ -346,17 +320,9 @@ mod tests {
     #[test]
     fn threads_are_added_up_by_name() {
         let thread = |name: &str, user| (name.to_owned(), Cpu { user, system: 1 });
-        let before = ProcessCpu {
-            threads: [(1, thread("rt-1", 10))].into(),
-            ..ProcessCpu::default()
-        };
+        let before = ProcessCpu { threads: [(1, thread("rt-1", 10))].into(), ..ProcessCpu::default() };
         let after = ProcessCpu {
-            threads: [
-                (1, thread("rt-1", 15)),
-                (2, thread("rt-2", 7)),
-                (3, thread("load-0", 9)),
-            ]
-            .into(),
+            threads: [(1, thread("rt-1", 15)), (2, thread("rt-2", 7)), (3, thread("load-0", 9))].into(),
             ..ProcessCpu::default()
         };
         let names = by_name(&before, &after);

@@ -63,33 +63,21 @@ pub(super) struct Call {
 
 impl Call {
     /// Webhook, handshake and `start`.
-    pub(super) async fn set_up(
-        plan: &CallPlan,
-        script: Arc<Script>,
-        shared: Arc<Shared>,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn set_up(plan: &CallPlan, script: Arc<Script>, shared: Arc<Shared>) -> anyhow::Result<Self> {
         let identity = Identity::random(&plan.account_sid);
         let reply = webhook(plan, &identity.call_sid).await?;
         anyhow::ensure!(reply.status == 200, "webhook answered {}", reply.status);
         let document = Document::parse(&reply.body)?;
         let connect = document.verbs.into_iter().find_map(|verb| match verb {
             Verb::Connect(connect) => Some(connect),
-            Verb::Say(_)
-            | Verb::Dial(_)
-            | Verb::Hangup
-            | Verb::Reject(_)
-            | Verb::Redirect(_)
-            | Verb::Pause(_) => None,
+            Verb::Say(_) | Verb::Dial(_) | Verb::Hangup | Verb::Reject(_) | Verb::Redirect(_) | Verb::Pause(_) => None,
         });
         let Some(connect) = connect else {
             anyhow::bail!("no <Connect> in {}", reply.body);
         };
         let noun = connect.stream;
-        let url = noun
-            .check(&plan.webhook_url()?)
-            .map_err(|finding| anyhow::anyhow!("{finding}"))?;
-        let mut socket =
-            MediaSocket::connect(&plan.route, &url, &plan.auth_token, &plan.quirks).await?;
+        let url = noun.check(&plan.webhook_url()?).map_err(|finding| anyhow::anyhow!("{finding}"))?;
+        let mut socket = MediaSocket::connect(&plan.route, &url, &plan.auth_token, &plan.quirks).await?;
         let mut writer = Writer::new(identity, &plan.quirks);
         socket.send_text(writer.connected()).await?;
         socket.send_text(writer.start(&noun.parameters)).await?;
@@ -165,8 +153,7 @@ impl Call {
         );
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
         let now = now();
-        self.shared
-            .add_sent(now.saturating_duration_since(scheduled));
+        self.shared.add_sent(now.saturating_duration_since(scheduled));
         if self.script.is_onset(index) && self.waiting_since.replace(now).is_some() {
             self.shared.add_missed();
         }
@@ -207,16 +194,12 @@ impl Call {
         };
         if holds_tone(&mulaw) {
             self.waiting_since = None;
-            self.shared
-                .add_latency(now().saturating_duration_since(since));
+            self.shared.add_latency(now().saturating_duration_since(since));
         }
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the driver of a call asks the clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "the driver of a call asks the clock")]
 pub(super) fn now() -> Instant {
     Instant::now()
 }

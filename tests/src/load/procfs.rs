@@ -15,10 +15,7 @@ impl Cpu {
     }
 
     pub(crate) fn since(self, before: Self) -> Self {
-        Self {
-            user: self.user.saturating_sub(before.user),
-            system: self.system.saturating_sub(before.system),
-        }
+        Self { user: self.user.saturating_sub(before.user), system: self.system.saturating_sub(before.system) }
     }
 }
 
@@ -68,17 +65,12 @@ fn parse_stat(line: &str, ticks_per_second: u64) -> Option<(String, Cpu)> {
         let ticks: u64 = fields.next()?.parse().ok()?;
         Some(ticks * 1_000_000 / ticks_per_second)
     };
-    let cpu = Cpu {
-        user: micros()?,
-        system: micros()?,
-    };
+    let cpu = Cpu { user: micros()?, system: micros()? };
     Some((name.to_owned(), cpu))
 }
 
 fn parse_resident(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 

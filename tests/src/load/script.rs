@@ -40,10 +40,7 @@ impl Default for Script {
             let rest = PERIOD - SPEECH_FRAMES - SILENT_FRAMES - TONE_FRAMES;
             pcm.resize(pcm.len() + rest * FRAME, 0);
         }
-        let payloads = encode_mulaw(&pcm)
-            .chunks_exact(FRAME)
-            .map(|frame| BASE64_STANDARD.encode(frame))
-            .collect();
+        let payloads = encode_mulaw(&pcm).chunks_exact(FRAME).map(|frame| BASE64_STANDARD.encode(frame)).collect();
         Self { payloads }
     }
 }
@@ -66,8 +63,7 @@ pub fn holds_tone(mulaw: &[u8]) -> bool {
     let pcm = decode_mulaw(mulaw);
     let full = f64::from(AMPLITUDE).powi(2) / 2.0;
     // A tone in a part of the window has that part's square as power, and that part as share.
-    tone_power(&pcm, FREQUENCY) >= full * FILLED.powi(2) * 0.9
-        && tone_share(&pcm, FREQUENCY) >= FILLED * 0.9
+    tone_power(&pcm, FREQUENCY) >= full * FILLED.powi(2) * 0.9 && tone_share(&pcm, FREQUENCY) >= FILLED * 0.9
 }
 
 #[cfg(test)]
@@ -104,9 +100,6 @@ mod tests {
         let script = Script::default();
         assert_eq!(script.payloads.len() % PERIOD, 0);
         assert_eq!((0..500).filter(|&i| script.is_onset(i)).count(), 10);
-        assert_eq!(
-            script.payload(script.payloads.len() as u64),
-            script.payload(0)
-        );
+        assert_eq!(script.payload(script.payloads.len() as u64), script.payload(0));
     }
 }

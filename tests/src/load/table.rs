@@ -28,18 +28,11 @@ pub fn markdown(steps: &[StepReport]) -> String {
 
 fn row(step: &StepReport) -> String {
     let latency = step.latency.map_or("- | - | - | -".to_owned(), |l| {
-        format!(
-            "{:.1} | {:.1} | {:.1} | {:.1}",
-            l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms
-        )
+        format!("{:.1} | {:.1} | {:.1} | {:.1}", l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms)
     });
     let user: f64 = step.cost.iter().map(|c| c.user_us_per_frame).sum();
     let system: f64 = step.cost.iter().map(|c| c.system_us_per_frame).sum();
-    let memory: Vec<String> = step
-        .memory
-        .iter()
-        .map(|m| format!("{} {:.0}", m.name, m.kib_per_call))
-        .collect();
+    let memory: Vec<String> = step.memory.iter().map(|m| format!("{} {:.0}", m.name, m.kib_per_call)).collect();
     let valid = if step.invalid.is_empty() { "yes" } else { "NO" };
     format!(
         "| {} | {} | {} | {} | {latency} | {:.1} | {user:.1}/{system:.1} | {} | {valid} |\n",
@@ -55,14 +48,9 @@ fn row(step: &StepReport) -> String {
 fn processes(step: &StepReport) -> String {
     let mut text = String::new();
     for (cost, memory) in step.cost.iter().zip(&step.memory) {
-        let threads: Vec<String> = cost
-            .threads
-            .iter()
-            .map(|t| format!("{}×{} {:.1}", t.threads, t.name, t.us_per_frame))
-            .collect();
-        let slope = memory.slope.map_or("-".to_owned(), |slope| {
-            format!("{:+.1}", slope.kib_per_minute)
-        });
+        let threads: Vec<String> =
+            cost.threads.iter().map(|t| format!("{}×{} {:.1}", t.threads, t.name, t.us_per_frame)).collect();
+        let slope = memory.slope.map_or("-".to_owned(), |slope| format!("{:+.1}", slope.kib_per_minute));
         let _ = writeln!(
             text,
             "| {} | {} | {:.1} | {:.0} % | {} | {} | {} | {slope} |",

@@ -41,10 +41,7 @@ pub fn align(reference: &[i16], heard: &[i16], max_delay: usize) -> Option<Align
     }
     let last = max_delay.min(heard.len() - 1);
     let products = inner_products(reference, heard, last);
-    let (delay, _) = products
-        .iter()
-        .enumerate()
-        .max_by(|a, b| a.1.total_cmp(b.1))?;
+    let (delay, _) = products.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
     let correlation = correlation_at(reference, heard, delay)?;
     Some(Alignment { delay, correlation })
 }
@@ -63,12 +60,7 @@ pub fn fidelity(reference: &[i16], heard: &[i16], delay: usize) -> Option<Fideli
 
 /// Error power within `width` samples of a multiple of `frame` samples (counted in `heard`), against
 /// the error elsewhere; none when there is no signal to compare or `width` leaves no inside.
-pub fn edge_error(
-    reference: &[i16],
-    heard: &[i16],
-    delay: usize,
-    (frame, width): (usize, usize),
-) -> Option<EdgeError> {
+pub fn edge_error(reference: &[i16], heard: &[i16], delay: usize, (frame, width): (usize, usize)) -> Option<EdgeError> {
     if frame <= 2 * width || width == 0 {
         return None;
     }
@@ -84,11 +76,7 @@ pub fn edge_error(
         }
     }
     let (edge, inside) = (edge.value()?, inside.value()?);
-    Some(EdgeError {
-        edge,
-        inside,
-        ratio_db: decibel((edge + 1e-9) / (inside + 1e-9)),
-    })
+    Some(EdgeError { edge, inside, ratio_db: decibel((edge + 1e-9) / (inside + 1e-9)) })
 }
 
 #[derive(Default)]
@@ -110,11 +98,8 @@ impl Mean {
 
 /// Least-squares gain of `heard` over `reference`, and the aligned pairs.
 fn fit(reference: &[i16], heard: &[i16], delay: usize) -> Option<(f64, Vec<(f64, f64)>)> {
-    let pairs: Vec<(f64, f64)> = reference
-        .iter()
-        .zip(heard.get(delay..)?)
-        .map(|(&r, &h)| (f64::from(r), f64::from(h)))
-        .collect();
+    let pairs: Vec<(f64, f64)> =
+        reference.iter().zip(heard.get(delay..)?).map(|(&r, &h)| (f64::from(r), f64::from(h))).collect();
     let power: f64 = pairs.iter().map(|(r, _)| r * r).sum();
     if power == 0.0 {
         return None;
@@ -134,10 +119,7 @@ fn correlation_at(reference: &[i16], heard: &[i16], delay: usize) -> Option<f64>
 fn inner_products(reference: &[i16], heard: &[i16], last: usize) -> Vec<f64> {
     let length = (reference.len() + heard.len()).next_power_of_two();
     let spectrum = |samples: &[i16], planner: &mut FftPlanner<f64>| {
-        let mut buffer: Vec<Complex<f64>> = samples
-            .iter()
-            .map(|&sample| Complex::from(f64::from(sample)))
-            .collect();
+        let mut buffer: Vec<Complex<f64>> = samples.iter().map(|&sample| Complex::from(f64::from(sample))).collect();
         buffer.resize(length, Complex::default());
         planner.plan_fft_forward(length).process(&mut buffer);
         buffer

@@ -12,9 +12,7 @@ const SHARE: f64 = 0.6;
 /// `length` samples of a sine of `frequency` Hz and peak `amplitude`, starting at phase zero.
 pub fn tone(frequency: f64, amplitude: i16, length: usize) -> Vec<i16> {
     let step = TAU * frequency / RATE;
-    (0..length)
-        .map(|n| (f64::from(amplitude) * (step * n as f64).sin()).round() as i16)
-        .collect()
+    (0..length).map(|n| (f64::from(amplitude) * (step * n as f64).sin()).round() as i16).collect()
 }
 
 /// Mean power of `samples` at `frequency` Hz, in squared sample units: a sine of peak `a` that fills
@@ -48,14 +46,12 @@ pub fn tone_share(samples: &[i16], frequency: f64) -> f64 {
 /// a millisecond when silence comes before it.
 pub fn tone_onset(samples: &[i16], frequency: f64, amplitude: i16) -> Option<usize> {
     let full = f64::from(amplitude).powi(2) / 2.0;
-    let window = samples.windows(WINDOW).position(|window| {
-        tone_power(window, frequency) >= full / 4.0 && tone_share(window, frequency) >= SHARE
-    })?;
+    let window = samples
+        .windows(WINDOW)
+        .position(|window| tone_power(window, frequency) >= full / 4.0 && tone_share(window, frequency) >= SHARE)?;
     // The window that is found first holds the onset; within it the onset is where the level rises.
     let floor = i32::from(amplitude) / 10;
-    let rise = samples[window..window + WINDOW]
-        .iter()
-        .position(|&sample| i32::from(sample).abs() >= floor)?;
+    let rise = samples[window..window + WINDOW].iter().position(|&sample| i32::from(sample).abs() >= floor)?;
     Some(window + rise)
 }
 

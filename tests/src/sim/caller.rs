@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    ActionOutcome, CallPlan, CallReport, Code, Connect, Document, Finding, HttpError, Identity,
-    MediaSocket, Reply, StreamReport, Verb, Writer,
+    ActionOutcome, CallPlan, CallReport, Code, Connect, Document, Finding, HttpError, Identity, MediaSocket, Reply,
+    StreamReport, Verb, Writer,
     http::request,
     report::Ended,
     status::StatusCallbacks,
@@ -24,9 +24,7 @@ const MAX_DOCUMENTS: usize = 10;
 
 /// Only the first request of a call: the signed voice webhook of `plan` for the call `call_sid`.
 pub async fn webhook(plan: &CallPlan, call_sid: &str) -> Result<Reply, HttpError> {
-    let url = plan
-        .webhook_url()
-        .map_err(|error| HttpError::Url(error.to_string()))?;
+    let url = plan.webhook_url().map_err(|error| HttpError::Url(error.to_string()))?;
     let parameters = plan.parameters(call_sid, "ringing");
     request(&plan.route, "POST", &url, &parameters, &plan.auth_token).await
 }
@@ -57,10 +55,7 @@ impl Caller {
         let call_sid = plan.call_sid.clone().unwrap_or_else(|| sid("CA"));
         Self {
             status: StatusCallbacks::new(&plan, &call_sid),
-            report: CallReport {
-                call_sid: call_sid.clone(),
-                ..CallReport::default()
-            },
+            report: CallReport { call_sid: call_sid.clone(), ..CallReport::default() },
             call_sid,
             plan,
             started: None,
@@ -105,20 +100,9 @@ impl Caller {
     async fn fetch(&mut self, method: &str, url: &Url, call_status: &str) -> Option<Document> {
         let asked = stream::now();
         let parameters = self.plan.parameters(&self.call_sid, call_status);
-        let reply = request(
-            &self.plan.route,
-            method,
-            url,
-            &parameters,
-            &self.plan.auth_token,
-        )
-        .await;
+        let reply = request(&self.plan.route, method, url, &parameters, &self.plan.auth_token).await;
         let is_action = self.documents > 1;
-        let mut outcome = ActionOutcome {
-            url: url.to_string(),
-            status: None,
-            verbs: Vec::new(),
-        };
+        let mut outcome = ActionOutcome { url: url.to_string(), status: None, verbs: Vec::new() };
         let document = match reply {
             Ok(reply) => {
                 outcome.status = Some(reply.status);
@@ -186,11 +170,7 @@ impl Caller {
         };
         match &connect.action {
             Some(action) if asks => {
-                let method = if connect.method == "GET" {
-                    "GET"
-                } else {
-                    "POST"
-                };
+                let method = if connect.method == "GET" { "GET" } else { "POST" };
                 self.resolve(method, url, action)
             }
             // The verb has ended all the same; only its action was not asked.
@@ -201,10 +181,7 @@ impl Caller {
 
     async fn stream(&mut self, connect: &Connect, document: &Url) -> StreamReport {
         let noun = &connect.stream;
-        let identity = Identity {
-            call_sid: self.call_sid.clone(),
-            ..Identity::random(&self.plan.account_sid)
-        };
+        let identity = Identity { call_sid: self.call_sid.clone(), ..Identity::random(&self.plan.account_sid) };
         let stream_sid = identity.stream_sid.clone();
         let dialled = match noun.check(document) {
             Ok(dialled) => dialled,
@@ -215,8 +192,7 @@ impl Caller {
         };
         let asked = stream::now();
         let plan = &self.plan;
-        let connected =
-            MediaSocket::connect(&plan.route, &dialled, &plan.auth_token, &plan.quirks).await;
+        let connected = MediaSocket::connect(&plan.route, &dialled, &plan.auth_token, &plan.quirks).await;
         let socket = match connected {
             Ok(socket) => socket,
             Err(error) => {
@@ -228,10 +204,7 @@ impl Caller {
         let handshake = asked.elapsed();
         self.status.post(noun, &stream_sid, Ok("stream-started"));
         let started = *self.started.get_or_insert_with(stream::now);
-        let seam = Seam {
-            offset: self.said,
-            elapsed: started.elapsed(),
-        };
+        let seam = Seam { offset: self.said, elapsed: started.elapsed() };
         let writer = Writer::new(identity, &plan.quirks);
         let mut report = stream::run(plan, socket, writer, &noun.parameters, seam).await;
         report.url = dialled;
@@ -293,11 +266,7 @@ fn verb_name(verb: &Verb) -> String {
 impl Identity {
     /// A new call and stream of the account.
     pub fn random(account_sid: &str) -> Self {
-        Self {
-            account_sid: account_sid.to_owned(),
-            call_sid: sid("CA"),
-            stream_sid: sid("MZ"),
-        }
+        Self { account_sid: account_sid.to_owned(), call_sid: sid("CA"), stream_sid: sid("MZ") }
     }
 }
 

@@ -86,10 +86,9 @@ impl Code {
 
     fn level(self) -> Level {
         match self {
-            Self::StreamNotDrained
-            | Self::StreamBufferFull
-            | Self::StreamUndecodable
-            | Self::StreamNoncompliant => Level::Warning,
+            Self::StreamNotDrained | Self::StreamBufferFull | Self::StreamUndecodable | Self::StreamNoncompliant => {
+                Level::Warning
+            }
             Self::HttpRetrievalFailure
             | Self::HttpConnectionFailure
             | Self::DocumentParseFailure
@@ -128,20 +127,12 @@ pub struct Finding {
 impl Finding {
     /// A finding at the level the code has at Twilio.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
-        Self {
-            level: code.level(),
-            code,
-            text: text.into(),
-        }
+        Self { level: code.level(), code, text: text.into() }
     }
 
     /// A finding that Twilio logs although nothing went wrong.
     pub fn notice(code: Code, text: impl Into<String>) -> Self {
-        Self {
-            level: Level::Notice,
-            code,
-            text: text.into(),
-        }
+        Self { level: Level::Notice, code, text: text.into() }
     }
 }
 

@@ -65,9 +65,7 @@ pub(super) async fn request(
     params: &[(String, String)],
     auth_token: &str,
 ) -> Result<Reply, HttpError> {
-    let form = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(params)
-        .finish();
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
     if method == "GET" {
         let mut url = url.clone();
         url.query_pairs_mut().extend_pairs(params);
@@ -85,9 +83,7 @@ pub async fn post_form(
     params: &[(String, String)],
     signature: Option<String>,
 ) -> Result<Reply, HttpError> {
-    let form = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(params)
-        .finish();
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
     exchange(route, "POST", url, signature, form).await
 }
 
@@ -114,17 +110,13 @@ async fn exchange(
         .header(header::USER_AGENT, "TwilioProxy/1.1")
         .header(header::ACCEPT, "*/*");
     if method == "POST" {
-        request = request.header(
-            header::CONTENT_TYPE,
-            "application/x-www-form-urlencoded; charset=UTF-8",
-        );
+        request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=UTF-8");
     }
     if let Some(signature) = signature {
         request = request.header("x-twilio-signature", signature);
     }
-    let request = request
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| HttpError::Url(format!("{url}: {error}")))?;
+    let request =
+        request.body(Full::new(Bytes::from(body))).map_err(|error| HttpError::Url(format!("{url}: {error}")))?;
     match timeout(TIMEOUT, send(route, request)).await {
         Ok(reply) => reply,
         Err(_) => Err(HttpError::Timeout),
@@ -133,9 +125,7 @@ async fn exchange(
 
 async fn send(route: &Route, request: Request<Full<Bytes>>) -> Result<Reply, HttpError> {
     let stream = route.connect().await.map_err(HttpError::Connect)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(exchange_error)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(exchange_error)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(exchange_error)?;
         let (head, body) = response.into_parts();
@@ -144,10 +134,7 @@ async fn send(route: &Route, request: Request<Full<Bytes>>) -> Result<Reply, Htt
         let content_type = head.headers.get(header::CONTENT_TYPE);
         Ok(Reply {
             status: head.status.as_u16(),
-            content_type: content_type
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-                .to_owned(),
+            content_type: content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned(),
             body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
         })
     };

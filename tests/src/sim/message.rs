@@ -33,13 +33,7 @@ pub struct Writer {
 impl Writer {
     /// A writer for a new stream.
     pub fn new(identity: Identity, quirks: &Quirks) -> Self {
-        Self {
-            identity,
-            numbers_as_strings: quirks.numbers_as_strings,
-            extras: quirks.extras,
-            sequence: 0,
-            chunk: 0,
-        }
+        Self { identity, numbers_as_strings: quirks.numbers_as_strings, extras: quirks.extras, sequence: 0, chunk: 0 }
     }
 
     /// The stream's identity.
@@ -54,10 +48,8 @@ impl Writer {
 
     /// The second message, once per stream.
     pub fn start(&mut self, parameters: &[(String, String)]) -> String {
-        let parameters: Map<String, Value> = parameters
-            .iter()
-            .map(|(name, value)| (name.clone(), json!(value)))
-            .collect();
+        let parameters: Map<String, Value> =
+            parameters.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         let body = json!({
             "accountSid": self.identity.account_sid,
             "callSid": self.identity.call_sid,
@@ -134,11 +126,7 @@ impl Writer {
     }
 
     fn number(&self, number: u64) -> Value {
-        if self.numbers_as_strings {
-            json!(number.to_string())
-        } else {
-            json!(number)
-        }
+        if self.numbers_as_strings { json!(number.to_string()) } else { json!(number) }
     }
 }
 
@@ -239,11 +227,7 @@ mod tests {
     use super::*;
 
     fn writer(quirks: &Quirks) -> Writer {
-        let identity = Identity {
-            account_sid: "AC1".into(),
-            call_sid: "CA1".into(),
-            stream_sid: "MZ1".into(),
-        };
+        let identity = Identity { account_sid: "AC1".into(), call_sid: "CA1".into(), stream_sid: "MZ1".into() };
         Writer::new(identity, quirks)
     }
 
@@ -284,11 +268,7 @@ mod tests {
 
     #[test]
     fn numbers_and_extras_follow_the_quirks() {
-        let quirks = Quirks {
-            numbers_as_strings: false,
-            extras: true,
-            ..Quirks::default()
-        };
+        let quirks = Quirks { numbers_as_strings: false, extras: true, ..Quirks::default() };
         let mut writer = writer(&quirks);
         writer.skip_chunk();
         let media = value(&writer.media(40, &[]));
@@ -316,19 +296,10 @@ mod tests {
             ("hello", N::NotJson),
             ("[]", N::NotJson),
             ("{}", N::UnknownEvent("".into())),
-            (
-                r#"{"event":"dtmf","streamSid":"MZ1"}"#,
-                N::UnknownEvent("dtmf".into()),
-            ),
+            (r#"{"event":"dtmf","streamSid":"MZ1"}"#, N::UnknownEvent("dtmf".into())),
             (r#"{"event":"clear"}"#, N::Missing("streamSid")),
-            (
-                r#"{"event":"clear","streamSid":"MZ2"}"#,
-                N::WrongStream("MZ2".into()),
-            ),
-            (
-                r#"{"event":"clear","streamSid":"MZ1","clear":{}}"#,
-                N::Extra("clear".into()),
-            ),
+            (r#"{"event":"clear","streamSid":"MZ2"}"#, N::WrongStream("MZ2".into())),
+            (r#"{"event":"clear","streamSid":"MZ1","clear":{}}"#, N::Extra("clear".into())),
             (
                 r#"{"event":"media","streamSid":"MZ1","media":{"payload":"","track":"inbound"}}"#,
                 N::Extra("track".into()),
@@ -337,18 +308,9 @@ mod tests {
                 r#"{"event":"media","streamSid":"MZ1","sequenceNumber":"1","media":{"payload":""}}"#,
                 N::Extra("sequenceNumber".into()),
             ),
-            (
-                r#"{"event":"media","streamSid":"MZ1","media":{"payload":"/"}}"#,
-                N::NotBase64,
-            ),
-            (
-                r#"{"event":"media","streamSid":"MZ1","media":{"payload":7}}"#,
-                N::Missing("payload"),
-            ),
-            (
-                r#"{"event":"mark","streamSid":"MZ1","mark":{}}"#,
-                N::Missing("name"),
-            ),
+            (r#"{"event":"media","streamSid":"MZ1","media":{"payload":"/"}}"#, N::NotBase64),
+            (r#"{"event":"media","streamSid":"MZ1","media":{"payload":7}}"#, N::Missing("payload")),
+            (r#"{"event":"mark","streamSid":"MZ1","mark":{}}"#, N::Missing("name")),
             (r#"{"event":"mark","streamSid":"MZ1"}"#, N::Missing("mark")),
         ];
         for (text, expected) in cases {

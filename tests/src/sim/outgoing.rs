@@ -25,10 +25,7 @@ pub struct FramePlan {
 
 impl Default for FramePlan {
     fn default() -> Self {
-        Self {
-            sizes: vec![160],
-            suppress_silence: false,
-        }
+        Self { sizes: vec![160], suppress_silence: false }
     }
 }
 
@@ -82,10 +79,7 @@ impl Outgoing {
     pub fn poll_frame(&mut self, now: Duration) -> Option<OutFrame> {
         while self.poll_timeout() <= now {
             let size = self.next_size();
-            let from = self
-                .offset
-                .saturating_add(self.position)
-                .min(self.speech.len());
+            let from = self.offset.saturating_add(self.position).min(self.speech.len());
             let until = from.saturating_add(size).min(self.speech.len());
             let mut mulaw = self.speech[from..until].to_vec();
             mulaw.resize(size, SILENCE);
@@ -123,9 +117,7 @@ impl Outgoing {
 }
 
 fn is_silent(mulaw: &[u8]) -> bool {
-    decode_mulaw(mulaw)
-        .iter()
-        .all(|sample| sample.unsigned_abs() <= SILENT_LEVEL)
+    decode_mulaw(mulaw).iter().all(|sample| sample.unsigned_abs() <= SILENT_LEVEL)
 }
 
 fn time_of(samples: usize) -> Duration {
@@ -160,10 +152,7 @@ mod tests {
 
     #[test]
     fn sizes_are_taken_in_turn() {
-        let plan = FramePlan {
-            sizes: vec![80, 0, 240],
-            suppress_silence: false,
-        };
+        let plan = FramePlan { sizes: vec![80, 0, 240], suppress_silence: false };
         let mut outgoing = outgoing(&[], &plan);
         let frames: Vec<(u64, usize)> = std::iter::from_fn(|| outgoing.poll_frame(80 * MS))
             .map(|frame| (frame.timestamp, frame.mulaw.len()))
@@ -173,10 +162,7 @@ mod tests {
 
     #[test]
     fn suppressed_silence_lets_the_timestamp_jump() {
-        let plan = FramePlan {
-            suppress_silence: true,
-            ..FramePlan::default()
-        };
+        let plan = FramePlan { suppress_silence: true, ..FramePlan::default() };
         let mut speech = vec![SILENCE; 160 * 50];
         speech.extend([0x20; 160]);
         let mut outgoing = outgoing(&speech, &plan);

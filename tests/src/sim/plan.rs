@@ -104,9 +104,6 @@ impl CallPlan {
             ("From", &self.from),
             ("To", &self.to),
         ];
-        pairs
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 }

@@ -137,10 +137,7 @@ impl Playout {
         self.dry_since = None;
         while let Some(mark) = self.marks.pop_front() {
             self.stats.marks_cleared += 1;
-            self.echoes.push_back(Echo {
-                name: mark.name,
-                reason: EchoReason::Cleared,
-            });
+            self.echoes.push_back(Echo { name: mark.name, reason: EchoReason::Cleared });
         }
     }
 
@@ -225,10 +222,7 @@ impl Playout {
     fn echo_due_marks(&mut self) {
         while let Some(mark) = self.marks.pop_front_if(|mark| mark.due <= self.taken_out) {
             self.stats.marks_played += 1;
-            self.echoes.push_back(Echo {
-                name: mark.name,
-                reason: EchoReason::Played,
-            });
+            self.echoes.push_back(Echo { name: mark.name, reason: EchoReason::Played });
         }
     }
 }
@@ -251,9 +245,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn names(playout: &mut Playout) -> Vec<String> {
-        std::iter::from_fn(|| playout.poll_echo())
-            .map(|echo| echo.name)
-            .collect()
+        std::iter::from_fn(|| playout.poll_echo()).map(|echo| echo.name).collect()
     }
 
     #[test]
@@ -282,13 +274,7 @@ mod tests {
     fn mark_on_an_empty_queue_comes_back_at_once() {
         let mut playout = Playout::default();
         playout.handle_mark("now".into(), 3 * MS);
-        assert_eq!(
-            playout.poll_echo(),
-            Some(Echo {
-                name: "now".into(),
-                reason: EchoReason::Played
-            })
-        );
+        assert_eq!(playout.poll_echo(), Some(Echo { name: "now".into(), reason: EchoReason::Played }));
     }
 
     #[test]
@@ -327,13 +313,7 @@ mod tests {
         let stats = playout.stats();
         assert_eq!((stats.gaps, stats.gap_samples), (1, 80));
         let (_, gaps) = playout.into_heard();
-        assert_eq!(
-            gaps,
-            [Gap {
-                at: 160,
-                samples: 80
-            }]
-        );
+        assert_eq!(gaps, [Gap { at: 160, samples: 80 }]);
     }
 
     #[derive(Clone, Debug)]

@@ -272,21 +272,14 @@ impl CallReport {
     }
 
     fn pcm(&self, side: fn(&StreamReport) -> &Vec<u8>) -> Vec<i16> {
-        self.streams
-            .iter()
-            .flat_map(|stream| decode_mulaw(side(stream)))
-            .collect()
+        self.streams.iter().flat_map(|stream| decode_mulaw(side(stream))).collect()
     }
 }
 
 impl fmt::Display for CallReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "call {}", self.call_sid)?;
-        let Timing {
-            webhook_ms,
-            handshake_ms,
-            first_media_ms,
-        } = self.timing;
+        let Timing { webhook_ms, handshake_ms, first_media_ms } = self.timing;
         writeln!(
             f,
             "  setup: TwiML after {}, 101 after {} more, first media {} after start",
@@ -352,11 +345,7 @@ impl fmt::Display for StreamReport {
                 Ms::samples(p.cleared),
                 p.clears
             )?;
-            writeln!(
-                f,
-                "    marks: {} back after playing, {} back by clear",
-                p.marks_played, p.marks_cleared
-            )?;
+            writeln!(f, "    marks: {} back after playing, {} back by clear", p.marks_played, p.marks_cleared)?;
         }
         if let Some(echo) = &self.echo {
             writeln!(
@@ -402,10 +391,7 @@ mod tests {
         heard.extend(&sent[..20_000]);
         heard.extend([SILENCE; 30]);
         heard.extend(&sent[20_000..]);
-        let gap = Gap {
-            at: 20_200,
-            samples: 30,
-        };
+        let gap = Gap { at: 20_200, samples: 30 };
         let echo = Echoed::find(&sent, &heard, &[gap]).unwrap();
         assert_eq!((echo.delay_samples, echo.gap_samples), (200, 30));
         assert!(echo.snr_db > 60.0, "{echo:?}");

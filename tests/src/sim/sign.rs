@@ -34,10 +34,7 @@ mod tests {
     const URL: &str = "https://mycompany.com/myapp.php?foo=1&bar=2";
 
     fn params(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     fn call() -> Vec<(String, String)> {
@@ -54,10 +51,7 @@ mod tests {
     fn published_vectors_agree() {
         assert_eq!(sign(URL, &call(), "12345"), "RSOYDt4T1cUTdK1PDd93/VVr8B8=");
         let with_port = URL.replace(".com", ".com:443");
-        assert_eq!(
-            sign(&with_port, &call(), "12345"),
-            "kvajT1Ptam85bY51eRf/AJRuM3w="
-        );
+        assert_eq!(sign(&with_port, &call(), "12345"), "kvajT1Ptam85bY51eRf/AJRuM3w=");
         let repeated = params(&[
             ("Sid", "CA123"),
             ("SidAccount", "AC123"),
@@ -65,39 +59,21 @@ mod tests {
             ("Digits", "1234"),
             ("Digits", "1234"),
         ]);
-        assert_eq!(
-            sign(URL, &repeated, "12345"),
-            "IK+Dwps556ElfBT0I3Rgjkr1wJU="
-        );
+        assert_eq!(sign(URL, &repeated, "12345"), "IK+Dwps556ElfBT0I3Rgjkr1wJU=");
         let mut prefix_names = call();
-        prefix_names.extend(params(&[
-            ("ReasonConferenceEnded", "test"),
-            ("Reason", "Participant"),
-        ]));
-        assert_eq!(
-            sign(URL, &prefix_names, "12345"),
-            "vOEb5UThFn24KEfnOFLQY2AE5FY="
-        );
+        prefix_names.extend(params(&[("ReasonConferenceEnded", "test"), ("Reason", "Participant")]));
+        assert_eq!(sign(URL, &prefix_names, "12345"), "vOEb5UThFn24KEfnOFLQY2AE5FY=");
     }
 
     #[test]
     fn upgrade_is_signed_over_the_wss_url() {
-        assert_eq!(
-            sign("wss://mycompany.com/media", &[], "12345"),
-            "okykUWKkAOgQseVjzERZh4soLeU="
-        );
-        assert_eq!(
-            sign("wss://mycompany.com/media/", &[], "12345"),
-            "m6zCRgAmr39sY5bRHH3mG0yRr1o="
-        );
+        assert_eq!(sign("wss://mycompany.com/media", &[], "12345"), "okykUWKkAOgQseVjzERZh4soLeU=");
+        assert_eq!(sign("wss://mycompany.com/media/", &[], "12345"), "m6zCRgAmr39sY5bRHH3mG0yRr1o=");
     }
 
     #[test]
     fn fragment_is_not_signed() {
         let with_overrides = format!("{URL}#rc=2&rp=all");
-        assert_eq!(
-            sign(&with_overrides, &call(), "12345"),
-            sign(URL, &call(), "12345")
-        );
+        assert_eq!(sign(&with_overrides, &call(), "12345"), sign(URL, &call(), "12345"));
     }
 }

@@ -90,12 +90,7 @@ pub struct MediaSocket {
 impl MediaSocket {
     /// Connects to `url` (`wss`, though the bytes go over `route` in the clear), signed with
     /// `auth_token` as Twilio signs an upgrade.
-    pub async fn connect(
-        route: &Route,
-        url: &str,
-        auth_token: &str,
-        quirks: &Quirks,
-    ) -> Result<Self, ConnectError> {
+    pub async fn connect(route: &Route, url: &str, auth_token: &str, quirks: &Quirks) -> Result<Self, ConnectError> {
         let signature = if quirks.sign_trailing_slash && !url.ends_with('/') {
             sign(&format!("{url}/"), &[], auth_token)
         } else {
@@ -147,11 +142,7 @@ impl MediaSocket {
 
     /// Sends a close frame with the code.
     pub async fn close(&mut self, code: u16) -> io::Result<()> {
-        self.send(Message::Close(Some(CloseFrame {
-            code: CloseCode::from(code),
-            reason: "".into(),
-        })))
-        .await
+        self.send(Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: "".into() }))).await
     }
 
     /// The next message, or [`Incoming::Silence`] after `limit`.
@@ -185,9 +176,7 @@ pub(crate) fn classify(message: Option<tungstenite::Result<Message>>) -> Incomin
         Some(Ok(Message::Ping(_))) => Incoming::Ping,
         Some(Ok(Message::Pong(_) | Message::Frame(_))) => Incoming::Pong,
         Some(Ok(Message::Close(frame))) => Incoming::Closed(frame.map(|frame| frame.code.into())),
-        None | Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => {
-            Incoming::Lost("connection closed".into())
-        }
+        None | Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => Incoming::Lost("connection closed".into()),
         Some(Err(error @ Error::Io(_)))
         | Some(Err(error @ Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
             Incoming::Lost(error.to_string())
@@ -204,17 +193,12 @@ async fn handshake(
 ) -> Result<MediaSocket, ConnectError> {
     let malformed = |error: &dyn std::fmt::Display| ConnectError::Url(format!("{url}: {error}"));
     let parsed = Url::parse(url).map_err(|error| malformed(&error))?;
-    let mut request = url
-        .into_client_request()
-        .map_err(|error| malformed(&error))?;
+    let mut request = url.into_client_request().map_err(|error| malformed(&error))?;
     let headers = request.headers_mut();
     let host = authority(&parsed).map_err(|error| malformed(&error))?;
     let host = HeaderValue::from_str(&host).map_err(|error| malformed(&error))?;
     headers.insert(header::HOST, host);
-    headers.insert(
-        header::USER_AGENT,
-        HeaderValue::from_static("Twilio.TmeWs/1.0"),
-    );
+    headers.insert(header::USER_AGENT, HeaderValue::from_static("Twilio.TmeWs/1.0"));
     if let Some(signature) = signature {
         let signature = HeaderValue::from_str(&signature).map_err(|error| malformed(&error))?;
         headers.insert("x-twilio-signature", signature);
@@ -239,8 +223,5 @@ async fn handshake(
         inner.get_mut().drop_pongs();
     }
     let extension = response.headers().get(header::SEC_WEBSOCKET_EXTENSIONS);
-    Ok(MediaSocket {
-        inner,
-        extension: extension.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
-    })
+    Ok(MediaSocket { inner, extension: extension.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()) })
 }

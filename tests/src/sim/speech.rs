@@ -23,8 +23,7 @@ pub fn bundled_speech() -> &'static [i16] {
 
 /// Reads a WAV file, which must be PCM 16 bit, mono, 8 kHz.
 pub fn read_wav(path: &Path) -> anyhow::Result<Vec<i16>> {
-    let reader =
-        hound::WavReader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let reader = hound::WavReader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let spec = reader.spec();
     ensure!(
         spec.channels == 1
@@ -91,10 +90,7 @@ mod tests {
         for code in 0..=255u8 {
             let pcm = decode_mulaw(&[code]);
             // 0x7f is negative zero; every other code comes back as itself.
-            assert_eq!(
-                encode_mulaw(&pcm)[0],
-                if code == 0x7f { 0xff } else { code }
-            );
+            assert_eq!(encode_mulaw(&pcm)[0], if code == 0x7f { 0xff } else { code });
         }
     }
 

@@ -35,12 +35,7 @@ impl StatusCallbacks {
     }
 
     /// Reports an event, or an error as `stream-error`, if the stream asked for it.
-    pub(super) fn post(
-        &mut self,
-        noun: &StreamNoun,
-        stream_sid: &str,
-        event: Result<&str, &Finding>,
-    ) {
+    pub(super) fn post(&mut self, noun: &StreamNoun, stream_sid: &str, event: Result<&str, &Finding>) {
         let Some(callback) = &noun.status_callback else {
             return;
         };
@@ -60,10 +55,8 @@ impl StatusCallbacks {
                 parameters.push(("StreamError", error));
             }
         }
-        let parameters: Vec<(String, String)> = parameters
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
+        let parameters: Vec<(String, String)> =
+            parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let (route, auth_token) = (self.route.clone(), self.auth_token.clone());
         let (callback, method) = (callback.clone(), noun.status_callback_method.clone());
         let task = tokio::spawn(async move {
@@ -71,8 +64,7 @@ impl StatusCallbacks {
             let reply = request(&route, &method, &url, &parameters, &auth_token).await;
             reply.ok().map(|reply| reply.status)
         });
-        self.posted
-            .push((event.unwrap_or("stream-error").to_owned(), task));
+        self.posted.push((event.unwrap_or("stream-error").to_owned(), task));
     }
 
     /// Waits for what is under way, for two seconds at most.
@@ -94,10 +86,7 @@ impl StatusCallbacks {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the callback carries the wall clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "the callback carries the wall clock")]
 fn timestamp() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     iso8601(since.unwrap_or_default())
@@ -109,16 +98,11 @@ fn iso8601(since: Duration) -> String {
     // Days to civil date, with years that begin in March (Howard Hinnant, "date algorithms").
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
     let millis = since.subsec_millis();
@@ -132,13 +116,7 @@ mod tests {
     #[test]
     fn timestamps_are_iso8601() {
         assert_eq!(iso8601(Duration::ZERO), "1970-01-01T00:00:00.000Z");
-        assert_eq!(
-            iso8601(Duration::from_millis(1_709_210_096_789)),
-            "2024-02-29T12:34:56.789Z"
-        );
-        assert_eq!(
-            iso8601(Duration::from_secs(1_767_225_600)),
-            "2026-01-01T00:00:00.000Z"
-        );
+        assert_eq!(iso8601(Duration::from_millis(1_709_210_096_789)), "2024-02-29T12:34:56.789Z");
+        assert_eq!(iso8601(Duration::from_secs(1_767_225_600)), "2026-01-01T00:00:00.000Z");
     }
 }

@@ -21,8 +21,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    CallPlan, Code, Finding, Findings, Incoming, MediaSocket, Outgoing, Playout, Progress, Quirks,
-    Said, Writer, judge,
+    CallPlan, Code, Finding, Findings, Incoming, MediaSocket, Outgoing, Playout, Progress, Quirks, Said, Writer, judge,
     report::{Echoed, Ended, StreamReport},
     socket::classify,
     wire::Wire,
@@ -77,9 +76,7 @@ pub(super) async fn run(
     let (sink, mut source) = socket.into_inner().split();
     let sending = tokio::spawn(send_all(sink, waiting));
     let digits = plan.digits.iter().filter(|(at, _)| *at >= seam.elapsed);
-    let mut digits: Vec<(Duration, char)> = digits
-        .map(|&(at, digit)| (at - seam.elapsed, digit))
-        .collect();
+    let mut digits: Vec<(Duration, char)> = digits.map(|&(at, digit)| (at - seam.elapsed, digit)).collect();
     digits.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
     let mut stream = Stream {
         quirks: &plan.quirks,
@@ -101,18 +98,13 @@ pub(super) async fn run(
     };
     if let Some(extension) = unasked {
         let text = format!("the 101 names the extension {extension:?}, which was not offered");
-        stream
-            .findings
-            .add_once(Finding::new(Code::StreamProtocol, text));
+        stream.findings.add_once(Finding::new(Code::StreamProtocol, text));
     }
     stream.progress.live.fetch_add(1, Ordering::Relaxed);
     let (ended, close_code) = stream.run(&mut source, parameters).await;
     stream.progress.live.fetch_sub(1, Ordering::Relaxed);
     let lasted = stream.start.elapsed();
-    stream
-        .end(ended, source, sending)
-        .await
-        .report(ended, close_code, lasted)
+    stream.end(ended, source, sending).await.report(ended, close_code, lasted)
 }
 
 impl Stream<'_> {
@@ -142,8 +134,7 @@ impl Stream<'_> {
                 Incoming::Text(text) => self.handle_text(&text, elapsed),
                 Incoming::Binary(bytes) => {
                     let text = format!("binary message of {} bytes", bytes.len());
-                    self.findings
-                        .add_once(Finding::new(Code::StreamUndecodable, text));
+                    self.findings.add_once(Finding::new(Code::StreamUndecodable, text));
                 }
                 Incoming::Ping | Incoming::Pong | Incoming::Silence => {}
                 Incoming::Closed(code) => {
@@ -151,13 +142,11 @@ impl Stream<'_> {
                     return (Ended::ServerClosed, code);
                 }
                 Incoming::Lost(text) => {
-                    self.findings
-                        .add_once(Finding::new(Code::StreamBrokenPipe, text));
+                    self.findings.add_once(Finding::new(Code::StreamBrokenPipe, text));
                     return (Ended::Lost, None);
                 }
                 Incoming::Violation(text) => {
-                    self.findings
-                        .add_once(Finding::new(Code::StreamProtocol, text));
+                    self.findings.add_once(Finding::new(Code::StreamProtocol, text));
                     return (Ended::Violation, None);
                 }
             }
@@ -175,8 +164,7 @@ impl Stream<'_> {
                 }
                 if !self.playout.handle_media(mulaw, elapsed) {
                     let text = "more than ten minutes of audio queued";
-                    self.findings
-                        .add_once(Finding::new(Code::StreamBufferFull, text));
+                    self.findings.add_once(Finding::new(Code::StreamBufferFull, text));
                 }
             }
             Ok(Said::Mark(name)) => self.playout.handle_mark(name, elapsed),
@@ -184,8 +172,7 @@ impl Stream<'_> {
             Err(why) => {
                 let beginning: String = text.chars().take(120).collect();
                 let text = format!("{why}: {beginning}");
-                self.findings
-                    .add_once(Finding::new(Code::StreamNoncompliant, text));
+                self.findings.add_once(Finding::new(Code::StreamNoncompliant, text));
             }
         }
     }
@@ -215,8 +202,7 @@ impl Stream<'_> {
             } else {
                 self.dropped += 1;
                 let text = "the server does not read; caller audio is dropped";
-                self.findings
-                    .add_once(Finding::new(Code::StreamNotDrained, text));
+                self.findings.add_once(Finding::new(Code::StreamNotDrained, text));
             }
             if self.quirks.extras && self.sent % EXTRA_EVERY == 1 {
                 let unknown = self.writer.unknown();
@@ -239,9 +225,7 @@ impl Stream<'_> {
     fn poll_timeout(&self) -> Duration {
         let digit = self.digits.last().map(|&(at, _)| at);
         let next = [self.playout.poll_timeout(), digit, Some(self.hangup)];
-        next.into_iter()
-            .flatten()
-            .fold(self.outgoing.poll_timeout(), Duration::min)
+        next.into_iter().flatten().fold(self.outgoing.poll_timeout(), Duration::min)
     }
 
     /// Queues a message for the socket; false when the server has not read for too long.
@@ -260,10 +244,7 @@ impl Stream<'_> {
         if goodbye {
             let stop = self.writer.stop();
             self.send(stop);
-            let close = Message::Close(Some(CloseFrame {
-                code: CloseCode::Normal,
-                reason: "".into(),
-            }));
+            let close = Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }));
             // A full queue means a server that does not read: it gets no goodbye.
             let _ = self.queue.try_send(close);
         }
@@ -313,10 +294,7 @@ impl Stream<'_> {
 }
 
 /// Writes what is queued until the queue ends or the socket breaks.
-async fn send_all(
-    mut sink: SplitSink<WebSocketStream<Wire>, Message>,
-    mut waiting: mpsc::Receiver<Message>,
-) {
+async fn send_all(mut sink: SplitSink<WebSocketStream<Wire>, Message>, mut waiting: mpsc::Receiver<Message>) {
     while let Some(message) = waiting.recv().await {
         if sink.send(message).await.is_err() {
             return;
@@ -324,10 +302,7 @@ async fn send_all(
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the driver of a stream asks the clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "the driver of a stream asks the clock")]
 pub(super) fn now() -> Instant {
     Instant::now()
 }

@@ -90,14 +90,10 @@ impl TwimlError {
 impl Document {
     /// Reads a document.
     pub fn parse(text: &str) -> Result<Self, TwimlError> {
-        let xml = roxmltree::Document::parse(text)
-            .map_err(|error| TwimlError::NotXml(error.to_string()))?;
+        let xml = roxmltree::Document::parse(text).map_err(|error| TwimlError::NotXml(error.to_string()))?;
         let response = xml.root_element();
         if response.tag_name().name() != "Response" {
-            return Err(schema(format!(
-                "the root is <{}>, not <Response>",
-                response.tag_name().name()
-            )));
+            return Err(schema(format!("the root is <{}>, not <Response>", response.tag_name().name())));
         }
         attributes(response, &[])?;
         let verbs: Result<Vec<Verb>, TwimlError> = elements(response)?.map(verb).collect();
@@ -122,27 +118,18 @@ impl StreamNoun {
             Err(error) => return Err(self.malformed(error)),
         };
         if url.scheme() != "wss" {
-            return Err(Finding::new(
-                Code::StreamScheme,
-                format!("the scheme of {} is not wss", self.url),
-            ));
+            return Err(Finding::new(Code::StreamScheme, format!("the scheme of {} is not wss", self.url)));
         }
         if url.query().is_some() {
             return Err(Finding::new(
                 Code::StreamHandshake,
-                format!(
-                    "{} has a query string, which <Stream> does not support",
-                    self.url
-                ),
+                format!("{} has a query string, which <Stream> does not support", self.url),
             ));
         }
         if let Some(track) = &self.track
             && track != "inbound_track"
         {
-            return Err(Finding::new(
-                Code::StreamTrack,
-                format!("track {track:?} is not allowed under <Connect>"),
-            ));
+            return Err(Finding::new(Code::StreamTrack, format!("track {track:?} is not allowed under <Connect>")));
         }
         Ok(dialled)
     }
@@ -160,18 +147,7 @@ fn verb(node: Node<'_, '_>) -> Result<Verb, TwimlError> {
             Verb::Say(words(node))
         }
         "Dial" => {
-            attributes(
-                node,
-                &[
-                    "action",
-                    "method",
-                    "callerId",
-                    "timeout",
-                    "timeLimit",
-                    "answerOnBridge",
-                    "record",
-                ],
-            )?;
+            attributes(node, &["action", "method", "callerId", "timeout", "timeLimit", "answerOnBridge", "record"])?;
             Verb::Dial(words(node))
         }
         "Hangup" => {
@@ -208,16 +184,7 @@ fn connect(node: Node<'_, '_>) -> Result<Connect, TwimlError> {
     if noun.tag_name().name() != "Stream" {
         return Err(schema(format!("<{}> in <Connect>", noun.tag_name().name())));
     }
-    attributes(
-        noun,
-        &[
-            "url",
-            "name",
-            "track",
-            "statusCallback",
-            "statusCallbackMethod",
-        ],
-    )?;
+    attributes(noun, &["url", "name", "track", "statusCallback", "statusCallbackMethod"])?;
     let Some(url) = noun.attribute("url") else {
         return Err(schema("<Stream> without url".into()));
     };
@@ -262,28 +229,19 @@ fn method(node: Node<'_, '_>, attribute: &str) -> Result<String, TwimlError> {
 
 /// Text of an element and of its nouns (`<Dial><Number>…`).
 fn words(node: Node<'_, '_>) -> String {
-    let text: String = node
-        .descendants()
-        .filter_map(|n| n.is_text().then(|| n.text())?)
-        .collect();
+    let text: String = node.descendants().filter_map(|n| n.is_text().then(|| n.text())?).collect();
     text.trim().to_owned()
 }
 
 fn attributes(node: Node<'_, '_>, known: &[&str]) -> Result<(), TwimlError> {
     match node.attributes().find(|a| !known.contains(&a.name())) {
-        Some(unknown) => Err(schema(format!(
-            "attribute {:?} of <{}>",
-            unknown.name(),
-            node.tag_name().name()
-        ))),
+        Some(unknown) => Err(schema(format!("attribute {:?} of <{}>", unknown.name(), node.tag_name().name()))),
         None => Ok(()),
     }
 }
 
 /// The child elements; any text between them is an error.
-fn elements<'a, 'input: 'a>(
-    node: Node<'a, 'input>,
-) -> Result<impl Iterator<Item = Node<'a, 'input>>, TwimlError> {
+fn elements<'a, 'input: 'a>(node: Node<'a, 'input>) -> Result<impl Iterator<Item = Node<'a, 'input>>, TwimlError> {
     let stray = node
         .children()
         .filter_map(|child| child.text().filter(|_| child.is_text()))
@@ -303,9 +261,8 @@ mod tests {
     use super::*;
 
     fn stream(attributes: &str, inside: &str) -> Result<StreamNoun, TwimlError> {
-        let text = format!(
-            "<Response><Connect action='/after'><Stream {attributes}>{inside}</Stream></Connect></Response>"
-        );
+        let text =
+            format!("<Response><Connect action='/after'><Stream {attributes}>{inside}</Stream></Connect></Response>");
         let document = Document::parse(&text)?;
         match document.verbs.into_iter().next() {
             Some(Verb::Connect(connect)) => Ok(connect.stream),
@@ -330,15 +287,10 @@ mod tests {
               <Redirect>/again</Redirect><Reject reason="busy"/><Hangup/>
             </Response>"#;
         let document = Document::parse(text).unwrap();
-        let Verb::Connect(connect) = &document.verbs[0] else {
-            panic!("{document:?}")
-        };
+        let Verb::Connect(connect) = &document.verbs[0] else { panic!("{document:?}") };
         assert_eq!(connect.action.as_deref(), Some("/voice/ended"));
         assert_eq!(connect.stream.parameters, [("ticket".into(), "a&b".into())]);
-        assert_eq!(
-            connect.stream.check(&base()),
-            Ok("wss://demo.example/media".into())
-        );
+        assert_eq!(connect.stream.check(&base()), Ok("wss://demo.example/media".into()));
         assert_eq!(
             document.verbs[1..],
             [
@@ -354,33 +306,21 @@ mod tests {
 
     #[test]
     fn bad_streams_have_twilios_codes() {
-        let code = |attributes: &str| {
-            stream(attributes, "")
-                .unwrap()
-                .check(&base())
-                .unwrap_err()
-                .code
-        };
+        let code = |attributes: &str| stream(attributes, "").unwrap().check(&base()).unwrap_err().code;
         assert_eq!(code("url='ws://a/b'"), Code::StreamScheme);
         assert_eq!(code("url='https://a/b'"), Code::StreamScheme);
         assert_eq!(code("url='wss://:0:0/b'"), Code::StreamUrl);
         let relative = stream("url='/b'", "").unwrap().check(&base());
         assert_eq!(relative, Ok("wss://demo.example/b".into()));
         assert_eq!(code("url='wss://a/b?token=1'"), Code::StreamHandshake);
-        assert_eq!(
-            code("url='wss://a/b' track='both_tracks'"),
-            Code::StreamTrack
-        );
+        assert_eq!(code("url='wss://a/b' track='both_tracks'"), Code::StreamTrack);
     }
 
     #[test]
     fn parameter_limit_counts_name_and_value() {
         let parameter = |length: usize| {
             let value = "x".repeat(length);
-            stream(
-                "url='wss://a/b'",
-                &format!("<Parameter name='n' value='{value}'/>"),
-            )
+            stream("url='wss://a/b'", &format!("<Parameter name='n' value='{value}'/>"))
         };
         assert!(parameter(498).is_ok());
         assert!(matches!(parameter(499), Err(TwimlError::Schema(_))));

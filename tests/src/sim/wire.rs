@@ -68,11 +68,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(inner: Box<dyn Io>) -> Self {
-        Self {
-            inner,
-            filter: None,
-            pending: Vec::new(),
-        }
+        Self { inner, filter: None, pending: Vec::new() }
     }
 
     /// From here on, pongs are dropped. To be called between frames, after the handshake.
@@ -93,21 +89,13 @@ impl Wire {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         ready!(this.poll_pending(cx))?;
         let Some(filter) = &mut this.filter else {
@@ -153,9 +141,7 @@ impl PongFilter {
                 }
                 continue;
             }
-            let here = usize::try_from(self.payload)
-                .unwrap_or(usize::MAX)
-                .min(bytes.len());
+            let here = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
             if !self.dropping {
                 out.extend_from_slice(&bytes[..here]);
             }

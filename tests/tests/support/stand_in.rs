@@ -57,23 +57,12 @@ impl StandIn {
     {
         let mut pages = HashMap::new();
         let mut page = |path: &str, body: &str| {
-            pages.insert(
-                path.to_owned(),
-                (200, "text/xml".to_owned(), body.to_owned()),
-            );
+            pages.insert(path.to_owned(), (200, "text/xml".to_owned(), body.to_owned()));
         };
         page("/voice/incoming", CONNECT);
-        page(
-            "/voice/ended",
-            "<Response><Say>Good bye.</Say><Hangup/></Response>",
-        );
+        page("/voice/ended", "<Response><Say>Good bye.</Say><Hangup/></Response>");
         page("/voice/status", "");
-        Self {
-            pages,
-            handshake: 101,
-            script: Arc::new(move |socket| Box::pin(script(socket))),
-            seen: Arc::default(),
-        }
+        Self { pages, handshake: 101, script: Arc::new(move |socket| Box::pin(script(socket))), seen: Arc::default() }
     }
 
     pub(crate) fn page(mut self, path: &str, status: u16, body: &str) -> Self {
@@ -152,19 +141,12 @@ async fn read_request(stream: &mut Box<dyn Io>) -> Option<(Seen, Option<String>)
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    let length = headers
-        .get("content-length")
-        .map_or(0, |l| l.parse().unwrap());
+    let length = headers.get("content-length").map_or(0, |l| l.parse().unwrap());
     let mut body = bytes[end + 4..].to_vec();
     while body.len() < length {
         stream.read_buf(&mut body).await.ok()?;
     }
     let key = headers.get("sec-websocket-key").cloned();
-    let seen = Seen {
-        method,
-        target,
-        headers,
-        params: form_urlencoded::parse(&body).into_owned().collect(),
-    };
+    let seen = Seen { method, target, headers, params: form_urlencoded::parse(&body).into_owned().collect() };
     Some((seen, key))
 }
