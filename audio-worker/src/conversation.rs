@@ -33,8 +33,12 @@ pub(crate) const MAX_AUDIO_BYTES: usize = 8000;
 /// Without audio for this long the sleep is set as far away.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// What goes back over the stream.
-pub(crate) type Outbound = mpsc::Sender<Result<ConverseResponse, Status>>;
+/// One message back, or the status that ends the stream.
+pub(crate) type Reply = Result<ConverseResponse, Status>;
+
+/// What goes back over the stream. Boxed: tokio's channels hold blocks of 32 slots, whatever their bound, and slots of
+/// a message each would be 4 KiB a call.
+pub(crate) type Outbound = mpsc::Sender<Box<Reply>>;
 
 /// One conversation, all of its state owned here.
 pub(crate) struct Conversation {
@@ -130,7 +134,7 @@ impl Conversation {
         loop {
             match self.outbound.try_reserve() {
                 Ok(permit) => match self.turn.poll_gateway() {
-                    Some(message) => permit.send(Ok(to_wire(message))),
+                    Some(message) => permit.send(Box::new(Ok(to_wire(message)))),
                     None => return true,
                 },
                 Err(TrySendError::Full(())) => return false,

@@ -44,7 +44,8 @@ pub(crate) struct Surroundings {
 /// Runs one call to its end. Its panic ends here.
 pub(crate) async fn run(socket: Socket, place: Place, surroundings: Surroundings) {
     let calls = surroundings.calls.clone();
-    let mut call = Call::new(socket, surroundings);
+    // Boxed: a task is as large as its largest moment, and holds what it moves twice.
+    let mut call = Box::new(Call::new(socket, surroundings));
     let reason = match AssertUnwindSafe(call.run()).catch_unwind().await {
         Ok(reason) => reason,
         Err(_) => EndReason::Panicked,
