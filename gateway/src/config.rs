@@ -194,6 +194,9 @@ impl Config {
         if account_sid.as_ref().is_some_and(|sid| !sid.starts_with("AC")) {
             reader.mistake("TWILIO_ACCOUNT_SID", "must begin with AC; an API key (SK…) is not an account");
         }
+        if reader.text("TWILIO_PHONE_NUMBER").is_some_and(|number| !number.starts_with('+') || !is_dialable(number)) {
+            reader.mistake("TWILIO_PHONE_NUMBER", "must be a number in E.164 form, such as +15550100");
+        }
         let require_ticket = reader.switch("REQUIRE_TICKET");
         let ticket_secret = reader.secret("TICKET_KEY").or_else(|| auth_tokens.first().cloned());
         if require_ticket && ticket_secret.is_none() && skip_validation {
