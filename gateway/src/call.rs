@@ -33,6 +33,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the worker's stream may take to accept the farewell.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
+/// Caller audio that waits for the worker and is worth a warning: 70 % of the queue's second.
+const CALLER_QUEUE_WARNING_SAMPLES: u64 = 5600;
+
 /// What every call of a shard shares.
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
@@ -68,6 +71,7 @@ struct Call {
     began: Instant,
     call_sid: Option<String>,
     closed: bool,
+    warned: bool,
 }
 
 /// What the driver has of the worker.
@@ -119,6 +123,7 @@ impl Call {
             began,
             call_sid: None,
             closed: false,
+            warned: false,
         }
     }
 
@@ -132,6 +137,9 @@ impl Call {
             }
             self.write();
             let wants_room = !self.forward();
+            if wants_room {
+                self.watch_queue();
+            }
             // The deadline moves with every frame; the sleep only when it fires too early.
             let deadline = self.session.poll_timeout().unwrap_or(self.began).into();
             if deadline < sleep.deadline() || sleep.is_elapsed() {
@@ -195,6 +203,19 @@ impl Call {
                 Some(message) => permit.send(to_wire(message)),
                 None => return true,
             }
+        }
+    }
+
+    /// Warns once when the caller's audio begins to pile up.
+    fn watch_queue(&mut self) {
+        let waiting = self.session.stats().caller_queue_peak_samples;
+        if !self.warned && waiting > CALLER_QUEUE_WARNING_SAMPLES {
+            self.warned = true;
+            tracing::warn!(
+                call_sid = self.call_sid,
+                waiting_ms = waiting / 8,
+                "the worker falls behind; the oldest audio is dropped beyond one second"
+            );
         }
     }
 
