@@ -12,10 +12,7 @@ use std::{
 
 use futures_util::FutureExt;
 use proto::v1;
-use tokio::{
-    sync::watch,
-    time::{sleep_until, timeout},
-};
+use tokio::time::{sleep_until, timeout};
 
 use crate::{
     calls::{Calls, Phase, Place},
@@ -67,7 +64,6 @@ struct Call {
     socket: Socket,
     side: WorkerSide,
     surroundings: Surroundings,
-    phase: watch::Receiver<Phase>,
     began: Instant,
     call_sid: Option<String>,
     closed: bool,
@@ -118,7 +114,6 @@ impl Call {
             session: Session::new(began, surroundings.config.max_call),
             socket,
             side: WorkerSide::None,
-            phase: surroundings.calls.watch_phase(),
             surroundings,
             began,
             call_sid: None,
@@ -129,7 +124,10 @@ impl Call {
 
     async fn run(&mut self) -> EndReason {
         let sleep = sleep_until(self.began.into());
-        tokio::pin!(sleep);
+        // Made once, not with every frame.
+        let mut phase = self.surroundings.calls.watch_phase();
+        let drained = phase.wait_for(|phase| *phase == Phase::Over);
+        tokio::pin!(sleep, drained);
         loop {
             if let Some(reason) = self.obey() {
                 self.say_farewell().await;
@@ -149,7 +147,7 @@ impl Call {
                 biased;
                 input = poll_fn(|cx| self.socket.poll(cx)) => input,
                 input = self.side.next(wants_room) => input,
-                _ = self.phase.wait_for(|phase| *phase == Phase::Over) => Input::Drain,
+                _ = &mut drained => Input::Drain,
                 () = &mut sleep => Input::Tick,
             };
             self.session.handle(input, now());

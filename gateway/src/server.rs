@@ -31,6 +31,12 @@ const MAX_FORM_BYTES: u64 = 64 << 10;
 /// How long a peer may take to send its request's head, or to send another one on the same connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a request may take to come and to be answered.
+const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+
+/// Connections beyond those of calls: webhooks, health checks, sockets without a ticket.
+const OTHER_CONNECTIONS: usize = 1024;
+
 /// Read buffer of an HTTP connection before it becomes a media socket.
 const HTTP_BUFFER_BYTES: usize = 16 << 10;
 
@@ -83,7 +89,8 @@ pub(crate) async fn serve(
         drain(&calls, config.drain).await;
         closed.cancel();
     };
-    tokio::join!(shards.accept(&listener, &closed), drained);
+    let max_open = usize::try_from(config.max_calls).unwrap_or(usize::MAX).saturating_add(OTHER_CONNECTIONS);
+    tokio::join!(shards.accept(&listener, max_open, &closed), drained);
     drop(listener);
     if timeout(FAREWELL, shards.finish()).await.is_err() {
         tracing::warn!("some connections did not close in time");
@@ -124,7 +131,8 @@ async fn serve_connection(stream: TcpStream, seat: Seat, routes: BoxedFilter<(Re
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Arc::clone(&seat));
-        routes.call(request)
+        let answer = routes.call(request);
+        async move { timeout(REQUEST_LIMIT, answer).await.unwrap_or_else(|_| Ok(Problem::Late.into_response())) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -54,6 +54,8 @@ pub(crate) enum Problem {
     Length,
     #[error("the request is too large")]
     TooLarge,
+    #[error("the request did not come in time")]
+    Late,
     #[error("the request could not be answered")]
     Internal,
 }
@@ -71,6 +73,7 @@ impl Problem {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Length => (StatusCode::LENGTH_REQUIRED, "length_required"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::Late => (StatusCode::REQUEST_TIMEOUT, "request_late"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
