@@ -37,6 +37,7 @@ const CALLER_QUEUE_WARNING_SAMPLES: u64 = 5600;
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     pub(crate) config: Arc<Config>,
+    pub(crate) ticket_key: ticket::Key,
     pub(crate) calls: Calls,
     pub(crate) dialer: Arc<Dialer>,
 }
@@ -276,12 +277,15 @@ impl Call {
     }
 }
 
-fn authorize(Surroundings { config, calls, .. }: &Surroundings, start: &Start) -> Result<(), ticket::Refused> {
+fn authorize(
+    Surroundings { config, calls, ticket_key, .. }: &Surroundings,
+    start: &Start,
+) -> Result<(), ticket::Refused> {
     if !config.require_ticket {
         return Ok(());
     }
     let shown = start.parameters.get(ticket::PARAMETER).ok_or(ticket::Refused::Missing)?;
-    let good = config.ticket_key.check(shown, &start.call_sid, since_epoch())?;
+    let good = ticket_key.check(shown, &start.call_sid, since_epoch())?;
     calls.spend(good, since_epoch())
 }
 

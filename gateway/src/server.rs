@@ -21,6 +21,7 @@ use crate::{
     calls::{Calls, Phase},
     config::Config,
     fleet::Fleet,
+    ticket::Key,
     webhook::{self, Problem, Webhook},
     worker::Dialer,
 };
@@ -59,12 +60,21 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let (calls, fleet) = (Calls::new(config.max_calls), Fleet::new());
+    let ticket_key = match &config.ticket_key {
+        Some(key) => key.clone(),
+        None => {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(io::Error::other)?;
+            Key::new(key)
+        }
+    };
     let closed = CancellationToken::new();
     let shards = Shards::start(config.shards, "gateway", {
         let (config, calls, fleet, closed) = (Arc::clone(&config), calls.clone(), fleet.clone(), closed.clone());
         move |_, arrivals| {
             let around = Surroundings {
                 config: Arc::clone(&config),
+                ticket_key: ticket_key.clone(),
                 calls: calls.clone(),
                 dialer: Arc::new(Dialer::new(fleet.clone())),
             };

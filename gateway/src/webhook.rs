@@ -148,7 +148,7 @@ pub(crate) fn incoming(around: &Surroundings, webhook: &Webhook) -> Result<Respo
     }
     let mut nonce = Nonce::default();
     getrandom::fill(&mut nonce).map_err(|_| Problem::Internal)?;
-    let ticket = config.ticket_key.mint(call_sid, since_epoch(), nonce);
+    let ticket = around.ticket_key.mint(call_sid, since_epoch(), nonce);
     let is_voice = webhook.target.split('?').next().is_some_and(|path| path.trim_end_matches('/') == "/voice");
     let stream = if is_voice {
         // A label for logs and proxies, fresh for each call; the ticket is the secret.
