@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
-    log::init(config.log_format, &config.log_filter);
+    log::init(config.process.log_format, &config.process.log_filter);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), open_files = files::raise_limit(), "audio-worker");
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("WORKER_LISTEN: {}", config.listen))?;

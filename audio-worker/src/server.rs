@@ -48,7 +48,7 @@ pub(crate) async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
     let closed = CancellationToken::new();
-    let shards = Shards::start(config.shards, "worker", {
+    let shards = Shards::start(config.process.shards, "worker", {
         let (voice, closed, max_calls) = (voice.clone(), closed.clone(), config.max_calls);
         move |_, arrivals| {
             let server = Server::builder()
@@ -89,10 +89,10 @@ pub(crate) async fn serve(
         }
     })?;
     let ops = tokio::spawn(serve_operations(operations, conversations.clone(), closed.clone()));
-    tracing::info!(address = %listener.local_addr()?, shards = config.shards, "gRPC service up");
+    tracing::info!(address = %listener.local_addr()?, shards = config.process.shards, "gRPC service up");
 
     shards.accept(&listener, MAX_CONNECTIONS, &shutdown).await;
-    drain(&conversations, &health, config.drain).await;
+    drain(&conversations, &health, config.process.drain).await;
     drop(listener);
     closed.cancel();
     if timeout(FAREWELL, shards.finish()).await.is_err() {

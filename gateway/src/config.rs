@@ -4,8 +4,7 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use telemetry::{
     Sensitive,
-    log::Format,
-    settings::{Mistakes, Reader, Setting, Values},
+    settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
 };
 use url::Url;
 
@@ -62,10 +61,10 @@ pub const SETTINGS: [Setting; 21] = [
     },
     Setting { name: "MAX_CALLS", default: Some("1000"), help: "Calls at a time; more hear a busy tone" },
     Setting { name: "MAX_CALL_SECONDS", default: Some("14400"), help: "Longest call" },
-    Setting { name: "DRAIN_SECONDS", default: Some("30"), help: "How long live calls may go on after SIGTERM" },
-    Setting { name: "SHARDS", default: None, help: "Threads that carry calls; one a core when not given" },
-    Setting { name: "LOG_FORMAT", default: Some("text"), help: "text or json" },
-    Setting { name: "RUST_LOG", default: Some("info"), help: "Log levels by target" },
+    DRAIN_SECONDS,
+    SHARDS,
+    LOG_FORMAT,
+    RUST_LOG,
 ];
 
 /// What the gateway runs with.
@@ -97,14 +96,8 @@ pub struct Config {
     pub max_calls: u32,
     /// Longest call.
     pub max_call: Duration,
-    /// Time for live calls after SIGTERM.
-    pub drain: Duration,
-    /// Threads that carry calls.
-    pub shards: usize,
-    /// Form of the log.
-    pub log_format: Format,
-    /// Log levels.
-    pub log_filter: String,
+    /// Drain, threads, logs.
+    pub process: Process,
 }
 
 /// What a caller gets when no agent can be had.
@@ -214,13 +207,7 @@ impl Config {
         };
         let max_calls = u32::try_from(reader.number("MAX_CALLS", 1..=100_000)).unwrap_or(u32::MAX);
         let max_call = Duration::from_secs(reader.number("MAX_CALL_SECONDS", 1..=86_400));
-        let drain = Duration::from_secs(reader.number("DRAIN_SECONDS", 0..=86_400));
-        let shards = match reader.text("SHARDS") {
-            Some(_) => usize::try_from(reader.number("SHARDS", 1..=256)).unwrap_or(1),
-            None => telemetry::shards::per_core(),
-        };
-        let log_format = reader.parsed("LOG_FORMAT");
-        let log_filter = reader.text("RUST_LOG").unwrap_or("info").to_owned();
+        let process = reader.process();
         let ticket_key = ticket_secret.map(|secret| Key::derive(&secret, "tandem ticket"));
         let complete = (|| {
             Some(Self {
@@ -237,10 +224,7 @@ impl Config {
                 fallback,
                 max_calls,
                 max_call,
-                drain,
-                shards,
-                log_format: log_format?,
-                log_filter,
+                process,
             })
         })();
         reader.finish(complete)

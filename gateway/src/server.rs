@@ -69,7 +69,7 @@ pub(crate) async fn serve(
         }
     };
     let closed = CancellationToken::new();
-    let shards = Shards::start(config.shards, "gateway", {
+    let shards = Shards::start(config.process.shards, "gateway", {
         let (config, calls, fleet, closed) = (Arc::clone(&config), calls.clone(), fleet.clone(), closed.clone());
         move |_, arrivals| {
             let around = Surroundings {
@@ -88,7 +88,7 @@ pub(crate) async fn serve(
         }),
         tokio::spawn(serve_operations(operations, Arc::clone(&config), calls.clone(), fleet)),
     ];
-    tracing::info!(address = %listener.local_addr()?, shards = config.shards, origin = config.origin.http(""), "gateway up");
+    tracing::info!(address = %listener.local_addr()?, shards = config.process.shards, origin = config.origin.http(""), "gateway up");
     if config.skip_validation {
         tracing::warn!("TWILIO_SKIP_VALIDATION=1: anyone can call this gateway; for local debugging only");
     }
@@ -96,7 +96,7 @@ pub(crate) async fn serve(
     // Calls that go on during the drain still need their webhooks answered.
     let drained = async {
         shutdown.cancelled().await;
-        drain(&calls, config.drain).await;
+        drain(&calls, config.process.drain).await;
         closed.cancel();
     };
     let max_open = usize::try_from(config.max_calls).unwrap_or(usize::MAX).saturating_add(OTHER_CONNECTIONS);
