@@ -72,6 +72,7 @@ struct Call {
 }
 
 /// What the driver has of the worker.
+#[expect(clippy::large_enum_variant, reason = "there is one a call, and it is open for nearly all of it")]
 enum WorkerSide {
     /// Nothing.
     None,
@@ -240,10 +241,9 @@ impl Call {
         }
         let gone = poll_fn(|cx| {
             loop {
-                match std::task::ready!(self.socket.poll(cx)) {
-                    Input::CallerGone | Input::CallerBroken => return std::task::Poll::Ready(()),
-                    // What comes after the end is not read.
-                    _ => {}
+                // Anything else comes after the end and is not read.
+                if matches!(std::task::ready!(self.socket.poll(cx)), Input::CallerGone | Input::CallerBroken) {
+                    return std::task::Poll::Ready(());
                 }
             }
         });

@@ -4,7 +4,9 @@
 //! - [`signal`]: pure measurements on 8 kHz audio: delay, signal to noise, frame edges, tone onsets.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.
 //! - [`pair`]: both services as processes of their own.
+//! - [`demo`]: what is told about one call to them.
 
+pub mod demo;
 pub mod load;
 pub mod pair;
 pub mod signal;

@@ -1,5 +1,7 @@
 //! The call core by script and by property, in virtual time.
 
+#![expect(clippy::disallowed_methods, reason = "virtual time has to begin at some moment")]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
