@@ -30,8 +30,8 @@ demo: pair ## Start the pair, place a simulated call, show what was heard, stop
 	$(CARGO_BUILD) -p tests --bin demo
 	$(RELEASE)/demo
 
-run: pair ## The same, but the pair stays up for a phone of yours (settings: .env, see .env.example)
-	$(CARGO_BUILD) -p tests --bin demo
+run: pair ## Start the pair and keep it up, for calls and a phone of yours (settings: .env, see .env.example)
+	$(CARGO_BUILD) -p tests --bin demo --bin simulated-twilio
 	$(RELEASE)/demo --stay
 
 test: ## Every test that needs only Rust
