@@ -63,7 +63,7 @@ impl Uplink {
     fn follow(&mut self, samples: usize, media_time_ms: u64) -> u64 {
         let Expected { anchor_ms, samples: before } =
             self.next.unwrap_or(Expected { anchor_ms: media_time_ms, samples: 0 });
-        let due_ms = anchor_ms + before / 8;
+        let due_ms = anchor_ms.saturating_add(before / 8);
         let gap_ms = media_time_ms.saturating_sub(due_ms);
         let samples = samples as u64;
         self.next = Some(if gap_ms >= GAP_TOLERANCE_MS {
