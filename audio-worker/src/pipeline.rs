@@ -80,6 +80,8 @@ impl Uplink {
 pub struct Downlink {
     resampler: Option<(SampleRate, Resampler)>,
     narrow: Vec<i16>,
+    /// Something of this utterance may still be in the filter.
+    unfinished: bool,
 }
 
 impl Downlink {
@@ -90,6 +92,7 @@ impl Downlink {
     /// When the resampler cannot be made or fails.
     pub fn push(&mut self, pcm: &[i16], rate: SampleRate, codes: &mut Vec<u8>) -> Result<(), ResampleError> {
         self.narrow.clear();
+        self.unfinished |= !pcm.is_empty();
         match &mut self.resampler {
             Some((current, resampler)) if *current == rate => resampler.push(pcm, &mut self.narrow)?,
             other => {
@@ -102,13 +105,15 @@ impl Downlink {
     }
 
     /// Ends the utterance: appends the filter's tail to `codes` and forgets everything, so that nothing of this
-    /// utterance is heard in the next.
+    /// utterance is heard in the next. Without an utterance there is nothing to end, not even silence.
     ///
     /// # Errors
     /// When the resampler fails.
     pub fn finish(&mut self, codes: &mut Vec<u8>) -> Result<(), ResampleError> {
         self.narrow.clear();
-        if let Some((_, resampler)) = &mut self.resampler {
+        if std::mem::take(&mut self.unfinished)
+            && let Some((_, resampler)) = &mut self.resampler
+        {
             resampler.flush(&mut self.narrow)?;
         }
         mulaw::encode(&self.narrow, codes);
@@ -117,6 +122,7 @@ impl Downlink {
 
     /// Throws away what is inside: the utterance was interrupted.
     pub fn reset(&mut self) {
+        self.unfinished = false;
         if let Some((_, resampler)) = &mut self.resampler {
             resampler.reset();
         }
@@ -160,6 +166,20 @@ mod tests {
             downlink.push(&[0; 320], HEARING_RATE, &mut codes).unwrap();
             assert_eq!(codes, vec![mulaw::SILENCE; 160]);
         }
+    }
+
+    #[test]
+    fn an_end_without_an_utterance_is_silent() {
+        let mut downlink = Downlink::default();
+        let mut codes = Vec::new();
+        downlink.push(&[1000; 320], HEARING_RATE, &mut codes).unwrap();
+        downlink.finish(&mut codes).unwrap();
+        let whole = codes.len();
+        downlink.finish(&mut codes).unwrap();
+        downlink.push(&[1000; 320], HEARING_RATE, &mut Vec::new()).unwrap();
+        downlink.reset();
+        downlink.finish(&mut codes).unwrap();
+        assert_eq!(codes.len(), whole);
     }
 
     #[test]
