@@ -54,8 +54,7 @@ async fn a_stream_that_says_nothing_is_refused_after_five_seconds() {
 async fn what_breaks_the_contract_later_ends_the_conversation_with_its_reason() {
     let stack = Stack::start_default().await;
     let long = CallerAudio { seq: 1, media_time_ms: 0, mulaw: vec![0xff; 8001].into() };
-    for (message, reason) in
-        [(Message::Open(Open::default()), "SECOND_OPEN"), (Message::Audio(long), "AUDIO_TOO_LONG")]
+    for (message, reason) in [(Message::Open(Open::default()), "SECOND_OPEN"), (Message::Audio(long), "AUDIO_TOO_LONG")]
     {
         let (_requests, answers) = converse(&stack, [opening("echo"), request(message)]).await;
         let status = status_of(answers.unwrap()).await;
