@@ -177,7 +177,7 @@ impl Conversation {
         if audio.mulaw.len() > MAX_AUDIO_BYTES {
             return Err(ConversationError::AudioTooLong(audio.mulaw.len()));
         }
-        self.seen.missing_messages += audio.seq.saturating_sub(self.seen.last_seq + 1);
+        self.seen.missing_messages += audio.seq.saturating_sub(self.seen.last_seq.saturating_add(1));
         self.seen.last_seq = self.seen.last_seq.max(audio.seq);
         self.seen.heard_samples += audio.mulaw.len() as u64;
         let heard = self.uplink.push(&audio.mulaw, audio.media_time_ms)?;

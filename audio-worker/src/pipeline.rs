@@ -63,7 +63,7 @@ impl Uplink {
     fn follow(&mut self, samples: usize, media_time_ms: u64) -> u64 {
         let Expected { anchor_ms, samples: before } =
             self.next.unwrap_or(Expected { anchor_ms: media_time_ms, samples: 0 });
-        let due_ms = anchor_ms + before / 8;
+        let due_ms = anchor_ms.saturating_add(before / 8);
         let gap_ms = media_time_ms.saturating_sub(due_ms);
         let samples = samples as u64;
         self.next = Some(if gap_ms >= GAP_TOLERANCE_MS {
@@ -80,6 +80,8 @@ impl Uplink {
 pub struct Downlink {
     resampler: Option<(SampleRate, Resampler)>,
     narrow: Vec<i16>,
+    /// Something of this utterance may still be in the filter.
+    unfinished: bool,
 }
 
 impl Downlink {
@@ -90,6 +92,7 @@ impl Downlink {
     /// When the resampler cannot be made or fails.
     pub fn push(&mut self, pcm: &[i16], rate: SampleRate, codes: &mut Vec<u8>) -> Result<(), ResampleError> {
         self.narrow.clear();
+        self.unfinished |= !pcm.is_empty();
         match &mut self.resampler {
             Some((current, resampler)) if *current == rate => resampler.push(pcm, &mut self.narrow)?,
             other => {
@@ -102,13 +105,15 @@ impl Downlink {
     }
 
     /// Ends the utterance: appends the filter's tail to `codes` and forgets everything, so that nothing of this
-    /// utterance is heard in the next.
+    /// utterance is heard in the next. Without an utterance there is nothing to end, not even silence.
     ///
     /// # Errors
     /// When the resampler fails.
     pub fn finish(&mut self, codes: &mut Vec<u8>) -> Result<(), ResampleError> {
         self.narrow.clear();
-        if let Some((_, resampler)) = &mut self.resampler {
+        if std::mem::take(&mut self.unfinished)
+            && let Some((_, resampler)) = &mut self.resampler
+        {
             resampler.flush(&mut self.narrow)?;
         }
         mulaw::encode(&self.narrow, codes);
@@ -117,6 +122,7 @@ impl Downlink {
 
     /// Throws away what is inside: the utterance was interrupted.
     pub fn reset(&mut self) {
+        self.unfinished = false;
         if let Some((_, resampler)) = &mut self.resampler {
             resampler.reset();
         }
@@ -160,6 +166,20 @@ mod tests {
             downlink.push(&[0; 320], HEARING_RATE, &mut codes).unwrap();
             assert_eq!(codes, vec![mulaw::SILENCE; 160]);
         }
+    }
+
+    #[test]
+    fn an_end_without_an_utterance_is_silent() {
+        let mut downlink = Downlink::default();
+        let mut codes = Vec::new();
+        downlink.push(&[1000; 320], HEARING_RATE, &mut codes).unwrap();
+        downlink.finish(&mut codes).unwrap();
+        let whole = codes.len();
+        downlink.finish(&mut codes).unwrap();
+        downlink.push(&[1000; 320], HEARING_RATE, &mut Vec::new()).unwrap();
+        downlink.reset();
+        downlink.finish(&mut codes).unwrap();
+        assert_eq!(codes.len(), whole);
     }
 
     #[test]

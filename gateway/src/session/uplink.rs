@@ -43,7 +43,7 @@ impl Uplink {
             *(if chunk == last { &mut stats.repeated_chunks } else { &mut stats.late_chunks }) += 1;
             return;
         }
-        let due_ms = self.clock.map(|(anchor, samples)| anchor + samples / 8);
+        let due_ms = self.clock.map(|(anchor, samples)| anchor.saturating_add(samples / 8));
         let media_time_ms = media.timestamp_ms.or(due_ms).unwrap_or(0);
         let gap_ms = due_ms.map_or(0, |due| media_time_ms.saturating_sub(due));
         let length = media.mulaw.len() as u64;
@@ -100,6 +100,6 @@ impl Uplink {
 
     /// Twilio's clock: where the last audio ended, in ms.
     pub(super) fn media_time_ms(&self) -> u64 {
-        self.clock.map_or(0, |(anchor, samples)| anchor + samples / 8)
+        self.clock.map_or(0, |(anchor, samples)| anchor.saturating_add(samples / 8))
     }
 }
