@@ -1,5 +1,7 @@
 //! Every input that the fuzzers ever stumbled over, and what they begin with, through the very same functions.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 use std::{fs, path::Path};
 
 #[test]
