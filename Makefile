@@ -16,7 +16,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench proof up down containers proto-lint buf
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-dsp proof up down containers proto-lint buf
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ fuzz: ## Do the fuzz targets still build?
 bench: pair ## Load the pair: CALLS=50,300 at once for SECONDS=20 each
 	$(CARGO_BUILD) -p tests --bin bench
 	$(RELEASE)/bench --calls $(CALLS) --seconds $(SECONDS)
+
+bench-dsp: ## Nanoseconds of the signal path per frame of 20 ms
+	cargo bench --locked -p audio-worker --bench dsp
 
 proof: pair ## Load the pair for long: CALLS=50,300 at once, the last for MINUTES=60; memory must stay flat
 	$(CARGO_BUILD) -p tests --bin bench

@@ -50,7 +50,7 @@ impl fmt::Display for Story<'_> {
         if verdict.is_good() {
             writeln!(f, "\nNext")?;
             writeln!(f, "  make run      keeps both services up, for calls and curl commands of your own")?;
-            writeln!(f, "  make bench    100 calls at once: latency, CPU time and memory per call")?;
+            writeln!(f, "  make bench    many calls at once: latency, CPU time and memory per call")?;
             writeln!(f, "  make up       the same pair in containers")?;
             writeln!(f, "\nThe echo came back whole.")
         } else {
