@@ -11,6 +11,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["."])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("tandem_descriptor.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .codec_path("crate::FrameCodec")
+        // Rare and large: unboxed they would make every frame's message, and each slot of a call's channels, as large.
+        .boxed("ConverseRequest.message.open")
+        .boxed("ConverseResponse.message.ready")
+        .boxed("ConverseResponse.message.turn_metrics")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,21 +1,18 @@
 //! Typed configuration: text in, meaning out, every mistake with its variable's name.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
-use telemetry::{
-    log::Format,
-    settings::{Mistakes, Reader, Setting, Values},
-};
+use telemetry::settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values};
 
 /// Every setting of the worker.
 pub const SETTINGS: [Setting; 7] = [
     Setting { name: "WORKER_LISTEN", default: Some("0.0.0.0:50051"), help: "Address of the gRPC service" },
     Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9465"), help: "Address of /livez and /readyz" },
     Setting { name: "WORKER_MAX_CALLS", default: Some("500"), help: "Conversations at a time; more are refused" },
-    Setting { name: "DRAIN_SECONDS", default: Some("30"), help: "How long live conversations may go on after SIGTERM" },
-    Setting { name: "SHARDS", default: None, help: "Threads that carry conversations; one a core when not given" },
-    Setting { name: "LOG_FORMAT", default: Some("text"), help: "text or json" },
-    Setting { name: "RUST_LOG", default: Some("info"), help: "Log levels by target" },
+    DRAIN_SECONDS,
+    SHARDS,
+    LOG_FORMAT,
+    RUST_LOG,
 ];
 
 /// What the worker runs with.
@@ -27,14 +24,8 @@ pub struct Config {
     pub operations: SocketAddr,
     /// Conversations at a time.
     pub max_calls: u32,
-    /// Time for live conversations after SIGTERM.
-    pub drain: Duration,
-    /// Threads that carry conversations.
-    pub shards: usize,
-    /// Form of the log.
-    pub log_format: Format,
-    /// Log levels.
-    pub log_filter: String,
+    /// Drain, threads, logs.
+    pub process: Process,
 }
 
 impl Config {
@@ -47,21 +38,12 @@ impl Config {
         let listen = reader.parsed("WORKER_LISTEN");
         let operations = reader.parsed("OPS_LISTEN");
         let max_calls = reader.number("WORKER_MAX_CALLS", 1..=100_000);
-        let drain = Duration::from_secs(reader.number("DRAIN_SECONDS", 0..=86_400));
-        let shards = match reader.text("SHARDS") {
-            Some(_) => usize::try_from(reader.number("SHARDS", 1..=256)).unwrap_or(1),
-            None => telemetry::shards::per_core(),
-        };
-        let log_format = reader.parsed("LOG_FORMAT");
-        let log_filter = reader.text("RUST_LOG").unwrap_or("info").to_owned();
-        let config = listen.zip(operations).zip(log_format).map(|((listen, operations), log_format)| Self {
+        let process = reader.process();
+        let config = listen.zip(operations).map(|(listen, operations)| Self {
             listen,
             operations,
             max_calls: u32::try_from(max_calls).unwrap_or(u32::MAX),
-            drain,
-            shards,
-            log_format,
-            log_filter,
+            process,
         });
         reader.finish(config)
     }

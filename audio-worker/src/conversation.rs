@@ -14,6 +14,7 @@ use tokio::{
     },
     time::{Sleep, sleep_until},
 };
+use tokio_stream::{StreamExt, wrappers::WatchStream};
 use tonic::{Status, Streaming};
 
 use crate::{
@@ -33,8 +34,12 @@ pub(crate) const MAX_AUDIO_BYTES: usize = 8000;
 /// Without audio for this long the sleep is set as far away.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// What goes back over the stream.
-pub(crate) type Outbound = mpsc::Sender<Result<ConverseResponse, Status>>;
+/// One message back, or the status that ends the stream.
+pub(crate) type Reply = Result<ConverseResponse, Status>;
+
+/// What goes back over the stream. Boxed: tokio's channels hold blocks of 32 slots, whatever their bound, and slots of
+/// a message each would be 4 KiB a call.
+pub(crate) type Outbound = mpsc::Sender<Box<Reply>>;
 
 /// One conversation, all of its state owned here.
 pub(crate) struct Conversation {
@@ -44,7 +49,7 @@ pub(crate) struct Conversation {
     agent: Box<dyn Agent>,
     inbound: Streaming<ConverseRequest>,
     outbound: Outbound,
-    phase: watch::Receiver<Phase>,
+    phase: WatchStream<Phase>,
     pcm: Vec<i16>,
     codes: Vec<u8>,
     seen: Seen,
@@ -90,7 +95,8 @@ impl Conversation {
             agent,
             inbound,
             outbound,
-            phase,
+            // Says at once what the phase is: one that was taken while the worker began to drain is told as well.
+            phase: WatchStream::new(phase),
             pcm: Vec::new(),
             codes: Vec::new(),
             seen: Seen::default(),
@@ -101,8 +107,6 @@ impl Conversation {
     pub(crate) async fn run(&mut self) -> Result<EndReason, ConversationError> {
         let sleep = sleep_until((now() + FAR).into());
         tokio::pin!(sleep);
-        // A conversation taken while the worker began to drain is told as well.
-        self.on_phase();
         loop {
             let room = self.forward();
             if let Some(reason) = self.turn.ended() {
@@ -113,7 +117,7 @@ impl Conversation {
                 biased;
                 message = self.inbound.message() => self.on_gateway(message.ok().flatten())?,
                 act = poll_fn(|cx| self.agent.poll_act(cx, &mut self.pcm)) => self.on_act(act)?,
-                changed = self.phase.changed() => if changed.is_ok() { self.on_phase() },
+                Some(phase) = self.phase.next() => self.on_phase(phase),
                 gone = async { self.outbound.reserve().await.is_err() }, if !room => if gone { self.turn.handle(Input::GatewayGone, now()) },
                 () = &mut sleep => self.turn.handle(Input::Tick, now()),
             }
@@ -130,7 +134,7 @@ impl Conversation {
         loop {
             match self.outbound.try_reserve() {
                 Ok(permit) => match self.turn.poll_gateway() {
-                    Some(message) => permit.send(Ok(to_wire(message))),
+                    Some(message) => permit.send(Box::new(Ok(to_wire(message)))),
                     None => return true,
                 },
                 Err(TrySendError::Full(())) => return false,
@@ -213,8 +217,7 @@ impl Conversation {
         Ok(())
     }
 
-    fn on_phase(&mut self) {
-        let phase = *self.phase.borrow_and_update();
+    fn on_phase(&mut self, phase: Phase) {
         match phase {
             Phase::Open => {}
             Phase::Draining(left) => self.turn.handle(Input::Draining(left), now()),

@@ -26,6 +26,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Flow control for one call: 8 s of mu-law.
 const STREAM_WINDOW: u32 = 64 << 10;
 
+/// Connections at a time: each carries up to hundreds of calls.
+const MAX_CONNECTIONS: usize = 4096;
+
 /// How often a silent connection is pinged, and how long the answer may take.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
@@ -45,7 +48,7 @@ pub(crate) async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
     let closed = CancellationToken::new();
-    let shards = Shards::start(config.shards, "worker", {
+    let shards = Shards::start(config.process.shards, "worker", {
         let (voice, closed, max_calls) = (voice.clone(), closed.clone(), config.max_calls);
         move |_, arrivals| {
             let server = Server::builder()
@@ -86,10 +89,10 @@ pub(crate) async fn serve(
         }
     })?;
     let ops = tokio::spawn(serve_operations(operations, conversations.clone(), closed.clone()));
-    tracing::info!(address = %listener.local_addr()?, shards = config.shards, "gRPC service up");
+    tracing::info!(address = %listener.local_addr()?, shards = config.process.shards, "gRPC service up");
 
-    shards.accept(&listener, &shutdown).await;
-    drain(&conversations, &health, config.drain).await;
+    shards.accept(&listener, MAX_CONNECTIONS, &shutdown).await;
+    drain(&conversations, &health, config.process.drain).await;
     drop(listener);
     closed.cancel();
     if timeout(FAREWELL, shards.finish()).await.is_err() {

@@ -9,12 +9,12 @@ use proto::v1::{
 };
 use telemetry::Sensitive;
 use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, adapters::Map, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     agent::{Agent, Agents, Opening},
-    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES},
+    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply},
     conversations::{Conversations, Phase, Place},
     status::Problem,
     turn::{EndReason, reply},
@@ -22,6 +22,9 @@ use crate::{
 
 /// How long a stream may take to send `Open`.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a stream may take to accept the status that ends it.
+const STATUS_LIMIT: Duration = Duration::from_secs(1);
 
 /// The service; one for all shards.
 #[derive(Debug, Clone)]
@@ -32,7 +35,7 @@ pub(crate) struct Voice {
 
 #[tonic::async_trait]
 impl VoiceService for Voice {
-    type ConverseStream = ReceiverStream<Result<ConverseResponse, Status>>;
+    type ConverseStream = Map<ReceiverStream<Box<Reply>>, fn(Box<Reply>) -> Reply>;
 
     async fn converse(
         &self,
@@ -42,12 +45,13 @@ impl VoiceService for Voice {
         let mut inbound = request.into_inner();
         let (open, agent) = self.open(&mut inbound).await.inspect_err(|_| self.conversations.count_refused())?;
         let (outbound, responses) = mpsc::channel(OUTBOUND_MESSAGES);
-        let _ = outbound.try_send(Ok(self.ready()));
+        let _ = outbound.try_send(Box::new(Ok(self.ready())));
         let conversation = Conversation::new(agent, inbound, outbound.clone(), self.conversations.watch_phase())
             .map_err(Problem::Conversation)?;
         self.conversations.count_opened();
-        tokio::spawn(converse(conversation, outbound, place, open));
-        Ok(Response::new(ReceiverStream::new(responses)))
+        // Boxed: an async function holds its arguments twice, and a task is as large as its largest moment.
+        tokio::spawn(converse(Box::new(conversation), outbound, place, open));
+        Ok(Response::new(ReceiverStream::new(responses).map(|reply| *reply)))
     }
 
     async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
@@ -66,7 +70,7 @@ impl VoiceService for Voice {
 }
 
 impl Voice {
-    async fn open(&self, inbound: &mut Streaming<ConverseRequest>) -> Result<(Open, Box<dyn Agent>), Status> {
+    async fn open(&self, inbound: &mut Streaming<ConverseRequest>) -> Result<(Box<Open>, Box<dyn Agent>), Status> {
         let first = timeout(OPEN_LIMIT, inbound.message()).await.map_err(|_| Problem::OpenLate)??;
         let Some(ConverseRequest { message: Some(converse_request::Message::Open(mut open)) }) = first else {
             return Err(Problem::OpenExpected.into());
@@ -99,18 +103,14 @@ impl Voice {
             live: self.conversations.live(),
             capacity: self.conversations.capacity(),
         };
-        ConverseResponse { message: Some(converse_response::Message::Ready(ready)) }
+        ConverseResponse { message: Some(converse_response::Message::Ready(Box::new(ready))) }
     }
 }
 
 /// Runs one conversation to its end and says how it ended. Its panic ends here.
-async fn converse(
-    mut conversation: Conversation,
-    outbound: mpsc::Sender<Result<ConverseResponse, Status>>,
-    place: Place,
-    Open { call_id, agent, .. }: Open,
-) {
+async fn converse(mut conversation: Box<Conversation>, outbound: Outbound, place: Place, open: Box<Open>) {
     // No span: entering one on every wake-up costs more than these few fields.
+    let Open { call_id, agent, .. } = *open;
     let call_id = printable(&call_id);
     tracing::info!(call_id, agent = printable(&agent), "conversation began");
     let outcome = AssertUnwindSafe(conversation.run()).catch_unwind().await;
@@ -141,8 +141,8 @@ async fn converse(
     drop(conversation);
     drop(place);
     if let Some(problem) = problem {
-        // A peer that is gone needs no status.
-        let _ = outbound.try_send(Err(problem.into()));
+        // A peer that is gone, or reads nothing, needs no status.
+        let _ = timeout(STATUS_LIMIT, outbound.send(Box::new(Err(problem.into())))).await;
     }
 }
 

@@ -12,10 +12,7 @@ use std::{
 
 use futures_util::FutureExt;
 use proto::v1;
-use tokio::{
-    sync::watch,
-    time::{sleep_until, timeout},
-};
+use tokio::time::{sleep_until, timeout};
 
 use crate::{
     calls::{Calls, Phase, Place},
@@ -33,10 +30,14 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the worker's stream may take to accept the farewell.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
+/// Caller audio that waits for the worker and is worth a warning: 70 % of the queue's second.
+const CALLER_QUEUE_WARNING_SAMPLES: u64 = 5600;
+
 /// What every call of a shard shares.
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     pub(crate) config: Arc<Config>,
+    pub(crate) ticket_key: ticket::Key,
     pub(crate) calls: Calls,
     pub(crate) dialer: Arc<Dialer>,
 }
@@ -44,7 +45,8 @@ pub(crate) struct Surroundings {
 /// Runs one call to its end. Its panic ends here.
 pub(crate) async fn run(socket: Socket, place: Place, surroundings: Surroundings) {
     let calls = surroundings.calls.clone();
-    let mut call = Call::new(socket, surroundings);
+    // Boxed: a task is as large as its largest moment, and holds what it moves twice.
+    let mut call = Box::new(Call::new(socket, surroundings));
     let reason = match AssertUnwindSafe(call.run()).catch_unwind().await {
         Ok(reason) => reason,
         Err(_) => EndReason::Panicked,
@@ -63,13 +65,14 @@ struct Call {
     socket: Socket,
     side: WorkerSide,
     surroundings: Surroundings,
-    phase: watch::Receiver<Phase>,
     began: Instant,
     call_sid: Option<String>,
     closed: bool,
+    warned: bool,
 }
 
 /// What the driver has of the worker.
+#[expect(clippy::large_enum_variant, reason = "there is one a call, and it is open for nearly all of it")]
 enum WorkerSide {
     /// Nothing.
     None,
@@ -113,17 +116,20 @@ impl Call {
             session: Session::new(began, surroundings.config.max_call),
             socket,
             side: WorkerSide::None,
-            phase: surroundings.calls.watch_phase(),
             surroundings,
             began,
             call_sid: None,
             closed: false,
+            warned: false,
         }
     }
 
     async fn run(&mut self) -> EndReason {
         let sleep = sleep_until(self.began.into());
-        tokio::pin!(sleep);
+        // Made once, not with every frame.
+        let mut phase = self.surroundings.calls.watch_phase();
+        let drained = phase.wait_for(|phase| *phase == Phase::Over);
+        tokio::pin!(sleep, drained);
         loop {
             if let Some(reason) = self.obey() {
                 self.say_farewell().await;
@@ -131,6 +137,9 @@ impl Call {
             }
             self.write();
             let wants_room = !self.forward();
+            if wants_room {
+                self.watch_queue();
+            }
             // The deadline moves with every frame; the sleep only when it fires too early.
             let deadline = self.session.poll_timeout().unwrap_or(self.began).into();
             if deadline < sleep.deadline() || sleep.is_elapsed() {
@@ -140,7 +149,7 @@ impl Call {
                 biased;
                 input = poll_fn(|cx| self.socket.poll(cx)) => input,
                 input = self.side.next(wants_room) => input,
-                _ = self.phase.wait_for(|phase| *phase == Phase::Over) => Input::Drain,
+                _ = &mut drained => Input::Drain,
                 () = &mut sleep => Input::Tick,
             };
             self.session.handle(input, now());
@@ -197,6 +206,19 @@ impl Call {
         }
     }
 
+    /// Warns once when the caller's audio begins to pile up.
+    fn watch_queue(&mut self) {
+        let waiting = self.session.stats().caller_queue_peak_samples;
+        if !self.warned && waiting > CALLER_QUEUE_WARNING_SAMPLES {
+            self.warned = true;
+            tracing::warn!(
+                call_sid = self.call_sid,
+                waiting_ms = waiting / 8,
+                "the worker falls behind; the oldest audio is dropped beyond one second"
+            );
+        }
+    }
+
     /// Tells the worker why it is over; it may be stuck, so not for long.
     async fn say_farewell(&mut self) {
         let WorkerSide::Open(link) = std::mem::replace(&mut self.side, WorkerSide::None) else { return };
@@ -219,10 +241,9 @@ impl Call {
         }
         let gone = poll_fn(|cx| {
             loop {
-                match std::task::ready!(self.socket.poll(cx)) {
-                    Input::CallerGone | Input::CallerBroken => return std::task::Poll::Ready(()),
-                    // What comes after the end is not read.
-                    _ => {}
+                // Anything else comes after the end and is not read.
+                if matches!(std::task::ready!(self.socket.poll(cx)), Input::CallerGone | Input::CallerBroken) {
+                    return std::task::Poll::Ready(());
                 }
             }
         });
@@ -256,12 +277,15 @@ impl Call {
     }
 }
 
-fn authorize(Surroundings { config, calls, .. }: &Surroundings, start: &Start) -> Result<(), ticket::Refused> {
+fn authorize(
+    Surroundings { config, calls, ticket_key, .. }: &Surroundings,
+    start: &Start,
+) -> Result<(), ticket::Refused> {
     if !config.require_ticket {
         return Ok(());
     }
     let shown = start.parameters.get(ticket::PARAMETER).ok_or(ticket::Refused::Missing)?;
-    let good = config.ticket_key.check(shown, &start.call_sid, since_epoch())?;
+    let good = ticket_key.check(shown, &start.call_sid, since_epoch())?;
     calls.spend(good, since_epoch())
 }
 

@@ -4,8 +4,7 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use telemetry::{
     Sensitive,
-    log::Format,
-    settings::{Mistakes, Reader, Setting, Values},
+    settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
 };
 use url::Url;
 
@@ -62,10 +61,10 @@ pub const SETTINGS: [Setting; 21] = [
     },
     Setting { name: "MAX_CALLS", default: Some("1000"), help: "Calls at a time; more hear a busy tone" },
     Setting { name: "MAX_CALL_SECONDS", default: Some("14400"), help: "Longest call" },
-    Setting { name: "DRAIN_SECONDS", default: Some("30"), help: "How long live calls may go on after SIGTERM" },
-    Setting { name: "SHARDS", default: None, help: "Threads that carry calls; one a core when not given" },
-    Setting { name: "LOG_FORMAT", default: Some("text"), help: "text or json" },
-    Setting { name: "RUST_LOG", default: Some("info"), help: "Log levels by target" },
+    DRAIN_SECONDS,
+    SHARDS,
+    LOG_FORMAT,
+    RUST_LOG,
 ];
 
 /// What the gateway runs with.
@@ -85,8 +84,8 @@ pub struct Config {
     pub account_sid: Option<String>,
     /// Tickets are checked.
     pub require_ticket: bool,
-    /// Key of the tickets.
-    pub ticket_key: Key,
+    /// Key of the tickets; without any secret to derive it from, each run makes its own.
+    pub ticket_key: Option<Key>,
     /// Workers.
     pub workers: WorkerAddress,
     /// Agent of calls that no route claims.
@@ -97,14 +96,8 @@ pub struct Config {
     pub max_calls: u32,
     /// Longest call.
     pub max_call: Duration,
-    /// Time for live calls after SIGTERM.
-    pub drain: Duration,
-    /// Threads that carry calls.
-    pub shards: usize,
-    /// Form of the log.
-    pub log_format: Format,
-    /// Log levels.
-    pub log_filter: String,
+    /// Drain, threads, logs.
+    pub process: Process,
 }
 
 /// What a caller gets when no agent can be had.
@@ -194,11 +187,11 @@ impl Config {
         if account_sid.as_ref().is_some_and(|sid| !sid.starts_with("AC")) {
             reader.mistake("TWILIO_ACCOUNT_SID", "must begin with AC; an API key (SK…) is not an account");
         }
+        if reader.text("TWILIO_PHONE_NUMBER").is_some_and(|number| !number.starts_with('+') || !is_dialable(number)) {
+            reader.mistake("TWILIO_PHONE_NUMBER", "must be a number in E.164 form, such as +15550100");
+        }
         let require_ticket = reader.switch("REQUIRE_TICKET");
         let ticket_secret = reader.secret("TICKET_KEY").or_else(|| auth_tokens.first().cloned());
-        if require_ticket && ticket_secret.is_none() && skip_validation {
-            reader.mistake("TICKET_KEY", "is needed when there is no TWILIO_AUTH_TOKEN to derive it from");
-        }
         let workers = reader.parsed("WORKER_URL");
         let default_agent = reader.text("DEFAULT_AGENT").unwrap_or("echo").to_owned();
         let fallback = match reader.text("FALLBACK_DIAL") {
@@ -214,14 +207,8 @@ impl Config {
         };
         let max_calls = u32::try_from(reader.number("MAX_CALLS", 1..=100_000)).unwrap_or(u32::MAX);
         let max_call = Duration::from_secs(reader.number("MAX_CALL_SECONDS", 1..=86_400));
-        let drain = Duration::from_secs(reader.number("DRAIN_SECONDS", 0..=86_400));
-        let shards = match reader.text("SHARDS") {
-            Some(_) => usize::try_from(reader.number("SHARDS", 1..=256)).unwrap_or(1),
-            None => telemetry::shards::per_core(),
-        };
-        let log_format = reader.parsed("LOG_FORMAT");
-        let log_filter = reader.text("RUST_LOG").unwrap_or("info").to_owned();
-        let ticket_key = Key::derive(&ticket_secret.unwrap_or_default(), "tandem ticket");
+        let process = reader.process();
+        let ticket_key = ticket_secret.map(|secret| Key::derive(&secret, "tandem ticket"));
         let complete = (|| {
             Some(Self {
                 listen: SocketAddr::new(host?, port),
@@ -237,10 +224,7 @@ impl Config {
                 fallback,
                 max_calls,
                 max_call,
-                drain,
-                shards,
-                log_format: log_format?,
-                log_filter,
+                process,
             })
         })();
         reader.finish(complete)
@@ -318,6 +302,14 @@ mod tests {
         assert_eq!(config.auth_tokens.len(), 2);
         assert_eq!(config.listen.to_string(), "0.0.0.0:8000");
         assert!(config.require_ticket && !config.skip_validation);
+    }
+
+    #[test]
+    fn local_debugging_needs_no_secret() {
+        let config =
+            read(&[("TWILIO_SKIP_VALIDATION", "1"), ("TWILIO_VOICE_WEBHOOK_URL", "http://localhost:8000")]).unwrap();
+        assert!(config.skip_validation && config.ticket_key.is_none());
+        assert_eq!(config.origin.websocket("/ws"), "ws://localhost:8000/ws");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use gateway::{Config, config::SETTINGS};
-use telemetry::{log, probe, settings::Task, shutdown};
+use telemetry::{files, log, probe, settings::Task, shutdown};
 use tokio::net::TcpListener;
 
 /// Exit code for settings that cannot be used (sysexits.h, EX_USAGE).
@@ -37,8 +37,8 @@ fn main() -> anyhow::Result<ExitCode> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
-    log::init(config.log_format, &config.log_filter);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway");
+    log::init(config.process.log_format, &config.process.log_filter);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), open_files = files::raise_limit(), "gateway");
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("SERVER_HOST and SERVER_PORT: {}", config.listen))?;

@@ -21,6 +21,7 @@ use crate::{
     calls::{Calls, Phase},
     config::Config,
     fleet::Fleet,
+    ticket::Key,
     webhook::{self, Problem, Webhook},
     worker::Dialer,
 };
@@ -30,6 +31,12 @@ const MAX_FORM_BYTES: u64 = 64 << 10;
 
 /// How long a peer may take to send its request's head, or to send another one on the same connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long a request may take to come and to be answered.
+const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+
+/// Connections beyond those of calls: webhooks, health checks, sockets without a ticket.
+const OTHER_CONNECTIONS: usize = 1024;
 
 /// Read buffer of an HTTP connection before it becomes a media socket.
 const HTTP_BUFFER_BYTES: usize = 16 << 10;
@@ -53,12 +60,21 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let (calls, fleet) = (Calls::new(config.max_calls), Fleet::new());
+    let ticket_key = match &config.ticket_key {
+        Some(key) => key.clone(),
+        None => {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(io::Error::other)?;
+            Key::new(key)
+        }
+    };
     let closed = CancellationToken::new();
-    let shards = Shards::start(config.shards, "gateway", {
+    let shards = Shards::start(config.process.shards, "gateway", {
         let (config, calls, fleet, closed) = (Arc::clone(&config), calls.clone(), fleet.clone(), closed.clone());
         move |_, arrivals| {
             let around = Surroundings {
                 config: Arc::clone(&config),
+                ticket_key: ticket_key.clone(),
                 calls: calls.clone(),
                 dialer: Arc::new(Dialer::new(fleet.clone())),
             };
@@ -72,7 +88,7 @@ pub(crate) async fn serve(
         }),
         tokio::spawn(serve_operations(operations, Arc::clone(&config), calls.clone(), fleet)),
     ];
-    tracing::info!(address = %listener.local_addr()?, shards = config.shards, origin = config.origin.http(""), "gateway up");
+    tracing::info!(address = %listener.local_addr()?, shards = config.process.shards, origin = config.origin.http(""), "gateway up");
     if config.skip_validation {
         tracing::warn!("TWILIO_SKIP_VALIDATION=1: anyone can call this gateway; for local debugging only");
     }
@@ -80,10 +96,11 @@ pub(crate) async fn serve(
     // Calls that go on during the drain still need their webhooks answered.
     let drained = async {
         shutdown.cancelled().await;
-        drain(&calls, config.drain).await;
+        drain(&calls, config.process.drain).await;
         closed.cancel();
     };
-    tokio::join!(shards.accept(&listener, &closed), drained);
+    let max_open = usize::try_from(config.max_calls).unwrap_or(usize::MAX).saturating_add(OTHER_CONNECTIONS);
+    tokio::join!(shards.accept(&listener, max_open, &closed), drained);
     drop(listener);
     if timeout(FAREWELL, shards.finish()).await.is_err() {
         tracing::warn!("some connections did not close in time");
@@ -124,7 +141,8 @@ async fn serve_connection(stream: TcpStream, seat: Seat, routes: BoxedFilter<(Re
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Arc::clone(&seat));
-        routes.call(request)
+        let answer = routes.call(request);
+        async move { timeout(REQUEST_LIMIT, answer).await.unwrap_or_else(|_| Ok(Problem::Late.into_response())) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -72,6 +72,14 @@ enum State {
     Closed { farewell: Option<EndReason> },
 }
 
+impl State {
+    /// Why the call ends when the caller leaves now: the worker had its say if it is closing, and the caller left
+    /// during the rest of it.
+    fn reason_or(&self, otherwise: EndReason) -> EndReason {
+        if let Self::Closing { reason, .. } = self { reason.clone() } else { otherwise }
+    }
+}
+
 impl Session {
     /// A call whose socket was accepted at `now` and that lasts at most `max_call`.
     pub fn new(now: Instant, max_call: Duration) -> Self {
@@ -102,11 +110,7 @@ impl Session {
                 self.stats.malformed += 1;
             }
             Input::CallerAlive => self.on_sign(),
-            Input::CallerGone => self.end(match self.state {
-                // The worker had its say and the caller left during the rest of it.
-                State::Closing { ref reason, .. } => reason.clone(),
-                _ => EndReason::CallerLost,
-            }),
+            Input::CallerGone => self.end(self.state.reason_or(EndReason::CallerLost)),
             Input::CallerBroken => self.end(EndReason::ProtocolError),
             Input::WriteBlocked => _ = self.blocked_since.get_or_insert(self.now),
             Input::WriteDone => self.blocked_since = None,
@@ -190,10 +194,7 @@ impl Session {
             }
             (Event::Dtmf(key), true) => self.uplink.push_control(ToWorker::Dtmf(key), &mut self.stats),
             (Event::Mark(name), true) => self.on_mark(&name),
-            (Event::Stop, true) => self.end(match &self.state {
-                State::Closing { reason, .. } => reason.clone(),
-                _ => EndReason::CallerHangup,
-            }),
+            (Event::Stop, true) => self.end(self.state.reason_or(EndReason::CallerHangup)),
         }
     }
 

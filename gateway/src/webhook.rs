@@ -54,6 +54,8 @@ pub(crate) enum Problem {
     Length,
     #[error("the request is too large")]
     TooLarge,
+    #[error("the request did not come in time")]
+    Late,
     #[error("the request could not be answered")]
     Internal,
 }
@@ -71,6 +73,7 @@ impl Problem {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Length => (StatusCode::LENGTH_REQUIRED, "length_required"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::Late => (StatusCode::REQUEST_TIMEOUT, "request_late"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
@@ -145,7 +148,7 @@ pub(crate) fn incoming(around: &Surroundings, webhook: &Webhook) -> Result<Respo
     }
     let mut nonce = Nonce::default();
     getrandom::fill(&mut nonce).map_err(|_| Problem::Internal)?;
-    let ticket = config.ticket_key.mint(call_sid, since_epoch(), nonce);
+    let ticket = around.ticket_key.mint(call_sid, since_epoch(), nonce);
     let is_voice = webhook.target.split('?').next().is_some_and(|path| path.trim_end_matches('/') == "/voice");
     let stream = if is_voice {
         // A label for logs and proxies, fresh for each call; the ticket is the secret.

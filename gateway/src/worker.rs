@@ -15,7 +15,7 @@ use proto::v1::{
     voice_service_client::VoiceServiceClient,
 };
 use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{
     Code, Status, Streaming,
     transport::{Channel, Endpoint},
@@ -61,10 +61,14 @@ struct Connection {
     calls: Arc<AtomicU32>,
 }
 
+/// Messages on their way to the gRPC stream. Boxed: tokio's channels hold blocks of 32 slots, whatever their bound, and
+/// slots of a message each would be 4 KiB a call.
+type Uplink = mpsc::Sender<Box<ConverseRequest>>;
+
 /// A call's stream at a worker.
 #[derive(Debug)]
 pub(crate) struct Link {
-    up: mpsc::Sender<ConverseRequest>,
+    up: Uplink,
     down: Streaming<ConverseResponse>,
     occupied: Occupied,
     _line: Line,
@@ -123,9 +127,10 @@ impl Dialer {
         let Connection { channel, calls } = self.connection(worker)?;
         let line = Line(calls);
         let (up, requests) = mpsc::channel(OUTBOUND_MESSAGES);
-        let _ = up.try_send(ConverseRequest { message: Some(converse_request::Message::Open(open)) });
+        let _ =
+            up.try_send(Box::new(ConverseRequest { message: Some(converse_request::Message::Open(Box::new(open))) }));
         let mut client = VoiceServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let mut down = client.converse(ReceiverStream::new(requests)).await?.into_inner();
+        let mut down = client.converse(ReceiverStream::new(requests).map(|message| *message)).await?.into_inner();
         let Some(ConverseResponse { message: Some(converse_response::Message::Ready(ready)) }) = down.message().await?
         else {
             return Err(Status::internal("the first message of a worker must be `ready`"));
@@ -202,7 +207,7 @@ impl Link {
     }
 
     /// Room for one message; `None` when the stream takes none now.
-    pub(crate) fn try_reserve(&self) -> Option<mpsc::Permit<'_, ConverseRequest>> {
+    pub(crate) fn try_reserve(&self) -> Option<mpsc::Permit<'_, Box<ConverseRequest>>> {
         self.up.try_reserve().ok()
     }
 
@@ -266,7 +271,7 @@ impl From<&Status> for Refusal {
 }
 
 /// A message in the contract's form.
-pub(crate) fn to_wire(message: ToWorker) -> ConverseRequest {
+pub(crate) fn to_wire(message: ToWorker) -> Box<ConverseRequest> {
     use converse_request::Message;
 
     let message = match message {
@@ -277,7 +282,7 @@ pub(crate) fn to_wire(message: ToWorker) -> ConverseRequest {
         }
         ToWorker::Close(reason) => Message::Close(v1::Close { reason: close_reason(&reason).into() }),
     };
-    ConverseRequest { message: Some(message) }
+    Box::new(ConverseRequest { message: Some(message) })
 }
 
 const fn close_reason(reason: &EndReason) -> CloseReason {

@@ -1,7 +1,11 @@
 //! The contract between the gateway and the audio-worker, `tandem.voice.v1`.
 //!
-//! Everything here is generated from `tandem/voice/v1/*.proto`; those files are where messages and fields
-//! are documented. Nothing hand-written belongs in this crate.
+//! Everything but the codec is generated from `tandem/voice/v1/*.proto`; those files are where messages and fields
+//! are documented.
+
+mod codec;
+
+pub use codec::FrameCodec;
 
 /// Version 1 of the contract.
 #[allow(

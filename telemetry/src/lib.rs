@@ -1,5 +1,6 @@
 //! What both services do alike before their first line of work.
 //!
+//! - [`files`]: how many sockets the process may hold.
 //! - [`log`]: the subscriber and the panic hook.
 //! - [`Sensitive`]: values that must never be printed.
 //! - [`settings`]: flags, environment and `.env`, read once; every mistake reported together.
@@ -10,6 +11,7 @@
 //! There are no domain words here, no instruments and no routes. Whatever differs between the gateway and the
 //! audio-worker belongs to them.
 
+pub mod files;
 pub mod log;
 pub mod probe;
 mod sensitive;

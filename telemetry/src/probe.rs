@@ -17,7 +17,7 @@ pub fn ready(operations: SocketAddr) -> io::Result<bool> {
     let ip = match operations.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     let mut stream = TcpStream::connect_timeout(&(ip, operations.port()).into(), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

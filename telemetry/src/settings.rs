@@ -3,11 +3,11 @@
 //! A service describes its settings in a table of [`Setting`]s. [`command_line`] turns the table into flags and
 //! `--help`, gathers the values and says what to do; a [`Reader`] then turns text into meaning.
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
 
 use clap::{Arg, ArgAction, Command};
 
-use crate::Sensitive;
+use crate::{Sensitive, log::Format, shards};
 
 /// One setting, as the operator sees it.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,30 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// One line for `--help`.
     pub help: &'static str,
+}
+
+/// How long live calls may go on after SIGTERM.
+pub const DRAIN_SECONDS: Setting =
+    Setting { name: "DRAIN_SECONDS", default: Some("30"), help: "How long live calls may go on after SIGTERM" };
+/// Threads that carry calls.
+pub const SHARDS: Setting =
+    Setting { name: "SHARDS", default: None, help: "Threads that carry calls; one a core when not given" };
+/// Form of the log.
+pub const LOG_FORMAT: Setting = Setting { name: "LOG_FORMAT", default: Some("text"), help: "text or json" };
+/// Levels of the log.
+pub const RUST_LOG: Setting = Setting { name: "RUST_LOG", default: Some("info"), help: "Log levels by target" };
+
+/// What both services are told about themselves as processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Time for live calls after SIGTERM.
+    pub drain: Duration,
+    /// Threads that carry calls.
+    pub shards: usize,
+    /// Form of the log.
+    pub log_format: Format,
+    /// Log levels by target.
+    pub log_filter: String,
 }
 
 /// What the process was asked to do.
@@ -162,6 +186,18 @@ impl<'a> Reader<'a> {
                 *range.start()
             }
         }
+    }
+
+    /// The settings [`DRAIN_SECONDS`], [`SHARDS`], [`LOG_FORMAT`] and [`RUST_LOG`].
+    pub fn process(&mut self) -> Process {
+        let drain = Duration::from_secs(self.number(DRAIN_SECONDS.name, 0..=86_400));
+        let shards = match self.text(SHARDS.name) {
+            Some(_) => usize::try_from(self.number(SHARDS.name, 1..=256)).unwrap_or(1),
+            None => shards::per_core(),
+        };
+        let log_format = self.parsed(LOG_FORMAT.name).unwrap_or(Format::Text);
+        let log_filter = self.text(RUST_LOG.name).unwrap_or("info").to_owned();
+        Process { drain, shards, log_format, log_filter }
     }
 
     /// A switch: 1, true, yes, on against 0, false, no, off; absent is off.

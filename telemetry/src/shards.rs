@@ -80,8 +80,10 @@ impl Shards {
         Ok(shards)
     }
 
-    /// Accepts until `stop` and gives each connection to the shard with the fewest open ones.
-    pub async fn accept(&self, listener: &TcpListener, stop: &CancellationToken) {
+    /// Accepts until `stop` and gives each connection to the shard with the fewest open ones. Beyond `max_open`
+    /// connections a further one is closed at once.
+    pub async fn accept(&self, listener: &TcpListener, max_open: usize, stop: &CancellationToken) {
+        let mut refused: u64 = 0;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -95,6 +97,13 @@ impl Shards {
                 stream.into_std()
             });
             match prepared {
+                Ok(_) if self.open() >= max_open => {
+                    // Said at each power of two, so that a flood does not flood the log.
+                    refused += 1;
+                    if refused.is_power_of_two() {
+                        tracing::warn!(max_open, refused, "too many connections; closing new ones");
+                    }
+                }
                 Ok(stream) => self.place(stream).await,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -110,6 +119,10 @@ impl Shards {
         for ended in self.ended {
             let _ = ended.await;
         }
+    }
+
+    fn open(&self) -> usize {
+        self.inboxes.iter().map(|inbox| inbox.open.load(Ordering::Relaxed)).sum()
     }
 
     async fn place(&self, stream: std::net::TcpStream) {
@@ -174,10 +187,13 @@ mod tests {
                 seen[usize::from(stream.read_u8().await.unwrap())] += 1;
                 streams.push(stream);
             }
+            // One too many is closed at once.
+            let mut refused = TcpStream::connect(address).await.unwrap();
+            assert!(refused.read_u8().await.is_err());
             stop.cancel();
             seen
         };
-        let ((), seen) = tokio::join!(shards.accept(&listener, &stop), ask);
+        let ((), seen) = tokio::join!(shards.accept(&listener, 6, &stop), ask);
         assert_eq!(seen, [3, 3]);
         shards.finish().await;
     }

@@ -7,7 +7,9 @@
 //! - [`fuzz`]: what the fuzzers run.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.
 //! - [`pair`]: both services as processes of their own.
+//! - [`demo`]: what is told about one call to them.
 
+pub mod demo;
 pub mod fuzz;
 pub mod line;
 pub mod load;

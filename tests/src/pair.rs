@@ -1,13 +1,15 @@
-//! Both services as processes of their own, on free local ports with development credentials: for the
-//! bench and for the demo.
+//! Both services as processes of their own, on local ports, with development credentials unless others
+//! are given: for the bench and for the demo.
 //!
 //! Each writes its log to a file and is waited for on its `/readyz`. Stopped by SIGTERM to its own
-//! process id; killed when dropped.
+//! process id; killed when dropped. What this program's own environment says about the services is
+//! kept from them: a token exported for something else must not decide how a test ends.
 
 use std::{
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -24,10 +26,12 @@ use crate::sim::{CallPlan, Route, get};
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How often it is asked.
 const POLL: Duration = Duration::from_millis(50);
-/// The host that the pair believes to be reached at.
-const PUBLIC_URL: &str = "https://bench.example";
 /// A credential that is good for nothing else.
-const AUTH_TOKEN: &str = "development-token-for-the-local-pair";
+pub const DEVELOPMENT_TOKEN: &str = "development-token-for-the-local-pair";
+/// Nobody's host, at which the pair believes to be reached.
+pub const DEVELOPMENT_URL: &str = "https://voice.example.com";
+/// Settings that stay as the environment has them: they change nothing but the logs.
+const KEPT: [&str; 2] = ["RUST_LOG", "LOG_FORMAT"];
 
 /// How to start the pair.
 #[derive(Clone, Debug)]
@@ -41,8 +45,43 @@ pub struct PairSettings {
     /// Directory for `gateway.log` and `worker.log`; also the working directory of both, so that a
     /// `.env` elsewhere has no part in it.
     pub logs: PathBuf,
-    /// More environment for both.
+    /// More environment for both; goes before all else that is said here, but for addresses.
     pub environment: Vec<(String, String)>,
+    /// Ports to take if they are free; free ones instead of those that are not.
+    pub ports: Ports,
+    /// Signs requests; several with commas, of which calls use the first.
+    pub auth_token: String,
+    /// The address at which the pair believes to be reached.
+    pub public_url: Url,
+    /// A process group each, so that Ctrl-C reaches only this program, which then says who ends when.
+    /// For programs that answer to signals; others would leave the pair behind.
+    pub own_groups: bool,
+}
+
+/// Ports on the loopback interface; 0 is any free one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// The gateway's webhooks and media socket.
+    pub gateway: u16,
+    /// The gateway's `/livez` and `/readyz`.
+    pub gateway_ops: u16,
+    /// The worker's gRPC.
+    pub worker: u16,
+    /// The worker's `/livez` and `/readyz`.
+    pub worker_ops: u16,
+}
+
+/// Where a running pair listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The gateway's webhooks and media socket.
+    pub gateway: SocketAddr,
+    /// The gateway's `/livez` and `/readyz`.
+    pub gateway_ops: SocketAddr,
+    /// The worker's gRPC.
+    pub worker: SocketAddr,
+    /// The worker's `/livez` and `/readyz`.
+    pub worker_ops: SocketAddr,
 }
 
 impl PairSettings {
@@ -56,6 +95,10 @@ impl PairSettings {
             max_calls: 1000,
             logs: std::env::temp_dir().join(format!("tandem-pair-{}", std::process::id())),
             environment: Vec::new(),
+            ports: Ports::default(),
+            auth_token: DEVELOPMENT_TOKEN.to_owned(),
+            public_url: Url::parse(DEVELOPMENT_URL)?,
+            own_groups: false,
         })
     }
 }
@@ -74,54 +117,64 @@ pub struct Watched {
 pub struct PairProcesses {
     gateway: Process,
     worker: Process,
-    gateway_address: SocketAddr,
+    addresses: Addresses,
+    auth_token: String,
+    public_url: Url,
 }
 
 impl PairProcesses {
     /// Starts the worker, then the gateway, and waits until both are ready.
     pub async fn start(settings: &PairSettings) -> anyhow::Result<Self> {
         fs::create_dir_all(&settings.logs).with_context(|| format!("cannot create {}", settings.logs.display()))?;
-        let [worker_listen, worker_ops, gateway_listen, gateway_ops] = free_addresses().context("no free ports")?;
+        let addresses = settings.ports.addresses().context("no free ports")?;
         let max_calls = settings.max_calls.to_string();
         let worker = Process::start(
             "worker",
             &settings.worker,
             settings,
-            &[
-                ("WORKER_LISTEN", &worker_listen.to_string()),
-                ("OPS_LISTEN", &worker_ops.to_string()),
-                ("WORKER_MAX_CALLS", &max_calls),
-            ],
+            &[("WORKER_MAX_CALLS", &max_calls)],
+            &[("WORKER_LISTEN", &addresses.worker.to_string()), ("OPS_LISTEN", &addresses.worker_ops.to_string())],
         )?;
         let gateway = Process::start(
             "gateway",
             &settings.gateway,
             settings,
             &[
-                ("SERVER_HOST", &gateway_listen.ip().to_string()),
-                ("SERVER_PORT", &gateway_listen.port().to_string()),
-                ("OPS_LISTEN", &gateway_ops.to_string()),
-                ("WORKER_URL", &format!("http://{worker_listen}")),
-                ("TWILIO_AUTH_TOKEN", AUTH_TOKEN),
-                ("TWILIO_VOICE_WEBHOOK_URL", &format!("{PUBLIC_URL}/voice/incoming")),
+                ("TWILIO_AUTH_TOKEN", &settings.auth_token),
+                ("TWILIO_VOICE_WEBHOOK_URL", settings.public_url.as_str()),
                 ("MAX_CALLS", &max_calls),
             ],
+            &[
+                ("SERVER_HOST", &addresses.gateway.ip().to_string()),
+                ("SERVER_PORT", &addresses.gateway.port().to_string()),
+                ("OPS_LISTEN", &addresses.gateway_ops.to_string()),
+                ("WORKER_URL", &format!("http://{}", addresses.worker)),
+            ],
         )?;
-        let mut pair = Self { gateway, worker, gateway_address: gateway_listen };
-        pair.worker.wait_ready(worker_ops).await?;
-        pair.gateway.wait_ready(gateway_ops).await?;
+        let auth_token = settings.auth_token.split(',').next().unwrap_or_default().trim().to_owned();
+        let mut pair = Self { gateway, worker, addresses, auth_token, public_url: settings.public_url.clone() };
+        pair.worker.wait_ready(addresses.worker_ops).await?;
+        pair.gateway.wait_ready(addresses.gateway_ops).await?;
         Ok(pair)
     }
 
-    /// Where the gateway takes calls.
-    pub fn gateway_address(&self) -> SocketAddr {
-        self.gateway_address
+    /// Where both listen.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// A plan for calls to this pair.
     pub fn call_plan(&self) -> anyhow::Result<CallPlan> {
-        let public_url = Url::parse(PUBLIC_URL)?;
-        Ok(CallPlan::new(self.gateway_address, public_url, AUTH_TOKEN))
+        let mut origin = self.public_url.clone();
+        origin.set_path("");
+        origin.set_query(None);
+        Ok(CallPlan::new(self.addresses.gateway, origin, &self.auth_token))
+    }
+
+    /// Fails, with the end of its log, when one of them has ended by itself.
+    pub fn still_running(&mut self) -> anyhow::Result<()> {
+        self.gateway.still_running()?;
+        self.worker.still_running()
     }
 
     /// Both processes, the gateway first.
@@ -152,20 +205,28 @@ impl Process {
         name: &'static str,
         program: &Path,
         settings: &PairSettings,
-        environment: &[(&str, &str)],
+        defaults: &[(&str, &str)],
+        addresses: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let log = settings.logs.join(format!("{name}.log"));
         let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let program = program.canonicalize().with_context(|| format!("no program at {}", program.display()))?;
-        let child = Command::new(&program)
-            .envs(environment.iter().copied())
+        let mut command = Command::new(&program);
+        for name in setting_names().filter(|name| !KEPT.contains(name)) {
+            command.env_remove(name);
+        }
+        command
+            .envs(defaults.iter().copied())
             .envs(settings.environment.iter().map(|(n, v)| (n, v)))
+            .envs(addresses.iter().copied())
             .current_dir(&settings.logs)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
-            .stderr(out)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .stderr(out);
+        if settings.own_groups {
+            command.process_group(0);
+        }
+        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { name, child, log })
     }
 
@@ -174,9 +235,7 @@ impl Process {
         let route = Route::Tcp(ops);
         let deadline = now() + READY_LIMIT;
         loop {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}:\n{}", self.name, self.log_tail());
-            }
+            self.still_running()?;
             // Bounded by the poll as well, should the port accept and then say nothing.
             if let Ok(Ok(reply)) = timeout(READY_LIMIT, get(&route, &url)).await
                 && reply.status == 200
@@ -188,6 +247,13 @@ impl Process {
                 bail!("{name} is not ready after {READY_LIMIT:?}:\n{tail}");
             }
             sleep(POLL).await;
+        }
+    }
+
+    fn still_running(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.log_tail()),
+            None => Ok(()),
         }
     }
 
@@ -224,16 +290,41 @@ impl Drop for Process {
     }
 }
 
-/// Four local addresses that were free a moment ago.
-fn free_addresses() -> io::Result<[SocketAddr; 4]> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    // Held together, so that they differ.
-    let listeners = [bind()?, bind()?, bind()?, bind()?];
-    let [a, b, c, d] = listeners.each_ref().map(TcpListener::local_addr);
-    Ok([a?, b?, c?, d?])
+/// The name of every setting of either service.
+pub fn setting_names() -> impl Iterator<Item = &'static str> {
+    let (gateway, worker) = (&gateway::config::SETTINGS, &audio_worker::config::SETTINGS);
+    gateway.iter().chain(worker).map(|setting| setting.name)
+}
+
+impl Ports {
+    /// Local addresses that were free a moment ago.
+    fn addresses(self) -> io::Result<Addresses> {
+        let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        let bind = |port| bind(port).or_else(|_| bind(0));
+        // Held together, so that they differ.
+        let listeners = [bind(self.gateway)?, bind(self.gateway_ops)?, bind(self.worker)?, bind(self.worker_ops)?];
+        let [gateway, gateway_ops, worker, worker_ops] = listeners.each_ref().map(TcpListener::local_addr);
+        Ok(Addresses { gateway: gateway?, gateway_ops: gateway_ops?, worker: worker?, worker_ops: worker_ops? })
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "waiting for a process takes the clock")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_gives_way_to_a_free_one() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let addresses = Ports { gateway: port, ..Ports::default() }.addresses().unwrap();
+        assert_ne!(addresses.gateway.port(), port);
+        drop(taken);
+        let addresses = Ports { worker: port, ..Ports::default() }.addresses().unwrap();
+        assert_eq!(addresses.worker.port(), port);
+    }
 }

@@ -33,7 +33,7 @@ async fn a_conversation_that_begins_wrong_is_refused_with_its_reason() {
         assert_status(&refused, Code::InvalidArgument, "OPEN_EXPECTED");
     }
     let codec = Open { codec: 99, ..Open::default() };
-    let refused = converse(&stack, [request(Message::Open(codec))]).await.1.unwrap_err();
+    let refused = converse(&stack, [request(Message::Open(codec.into()))]).await.1.unwrap_err();
     assert_status(&refused, Code::InvalidArgument, "UNKNOWN_CODEC");
     let info = stack.info().await;
     assert_eq!((info.live, info.opened_total, info.refused_total), (0, 0, 5), "{info:?}");
@@ -54,7 +54,7 @@ async fn a_stream_that_says_nothing_is_refused_after_five_seconds() {
 async fn what_breaks_the_contract_later_ends_the_conversation_with_its_reason() {
     let stack = Stack::start_default().await;
     let long = CallerAudio { seq: 1, media_time_ms: 0, mulaw: vec![0xff; 8001].into() };
-    for (message, reason) in [(Message::Open(Open::default()), "SECOND_OPEN"), (Message::Audio(long), "AUDIO_TOO_LONG")]
+    for (message, reason) in [(Message::Open(Box::default()), "SECOND_OPEN"), (Message::Audio(long), "AUDIO_TOO_LONG")]
     {
         let (_requests, answers) = converse(&stack, [opening("echo"), request(message)]).await;
         let status = status_of(answers.unwrap()).await;
@@ -243,7 +243,7 @@ fn request(message: Message) -> ConverseRequest {
 }
 
 fn opening(agent: &str) -> ConverseRequest {
-    request(Message::Open(Open { call_id: "CA1".into(), agent: agent.into(), ..Open::default() }))
+    request(Message::Open(Box::new(Open { call_id: "CA1".into(), agent: agent.into(), ..Open::default() })))
 }
 
 fn assert_status(status: &Status, code: Code, reason: &str) {

@@ -130,5 +130,5 @@ async fn at_the_deadline_the_worker_ends_its_conversations_and_callers_get_the_f
 }
 
 fn opening() -> ConverseRequest {
-    ConverseRequest { message: Some(Message::Open(Open::default())) }
+    ConverseRequest { message: Some(Message::Open(Box::default())) }
 }

@@ -124,7 +124,7 @@ async fn a_raw_conversation_with_the_panicking_agent_ends_with_a_status() {
     let notes = Notes::default();
     let stack = Stack::start(StackPlan::default().agents(notes.agents())).await;
     for (key, reason) in [("A", "CONVERSATION_PANICKED"), ("B", "AGENT_FAILED")] {
-        let first = request(Message::Open(Open { agent: "scripted".into(), ..Open::default() }));
+        let first = request(Message::Open(Box::new(Open { agent: "scripted".into(), ..Open::default() })));
         let second = request(Message::Dtmf(proto::v1::Dtmf { digit: key.into() }));
         let requests = tokio_stream::StreamExt::chain(tokio_stream::iter([first, second]), tokio_stream::pending());
         let mut answers = stack.voice().await.converse(requests).await.unwrap().into_inner();
@@ -153,7 +153,7 @@ async fn a_call_that_reached_its_longest_ends_as_one_that_is_over() {
 
 /// Opens a conversation at the worker; the first answer, or the status.
 async fn open(stack: &Stack, agent: &str) -> Result<(), Status> {
-    let first = request(Message::Open(Open { agent: agent.into(), ..Open::default() }));
+    let first = request(Message::Open(Box::new(Open { agent: agent.into(), ..Open::default() })));
     let requests = tokio_stream::StreamExt::chain(tokio_stream::iter([first]), tokio_stream::pending());
     stack.voice().await.converse(requests).await?.into_inner().message().await?;
     Ok(())

@@ -145,6 +145,7 @@ impl Reply {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "virtual time has to begin at some moment")]
 mod tests {
     use proptest::prelude::*;
 

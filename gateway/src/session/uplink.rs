@@ -37,11 +37,11 @@ struct Piece {
 impl Uplink {
     /// Takes a media message: counts what is missing before it, drops what came before or twice.
     pub(super) fn push(&mut self, media: Media, stats: &mut Stats) {
-        if let (Some(last), Some(chunk)) = (self.last_chunk, media.chunk) {
-            if chunk <= last {
-                *(if chunk == last { &mut stats.repeated_chunks } else { &mut stats.late_chunks }) += 1;
-                return;
-            }
+        if let (Some(last), Some(chunk)) = (self.last_chunk, media.chunk)
+            && chunk <= last
+        {
+            *(if chunk == last { &mut stats.repeated_chunks } else { &mut stats.late_chunks }) += 1;
+            return;
         }
         let due_ms = self.clock.map(|(anchor, samples)| anchor.saturating_add(samples / 8));
         let media_time_ms = media.timestamp_ms.or(due_ms).unwrap_or(0);

@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
 
 /// Largest payload taken, in bytes of mu-law: one second.
 pub const MAX_PAYLOAD_BYTES: usize = 8000;
@@ -253,7 +254,7 @@ struct WireStart {
     stream_sid: Option<String>,
     media_format: Option<WireFormat>,
     #[serde(default)]
-    custom_parameters: Option<BTreeMap<String, serde_json::Value>>,
+    custom_parameters: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -270,8 +271,10 @@ impl WireStart {
     fn read(self) -> Result<Start, Malformed> {
         let format = self.media_format.ok_or(Malformed::Field("start.mediaFormat"))?;
         let parameters = self.custom_parameters.unwrap_or_default().into_iter().map(|(name, value)| match value {
-            serde_json::Value::String(text) => (name, text),
-            other => (name, other.to_string()),
+            Value::String(text) => (name, text),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                (name, other.to_string())
+            }
         });
         Ok(Start {
             call_sid: sid(self.call_sid).ok_or(Malformed::Field("start.callSid"))?,

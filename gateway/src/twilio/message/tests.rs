@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 
-fn event(value: &serde_json::Value) -> Result<Event, Malformed> {
+fn event(value: &Value) -> Result<Event, Malformed> {
     Inbound::parse(&value.to_string()).map(|message| message.event)
 }
 
@@ -68,7 +68,7 @@ fn an_escaped_payload_is_the_same_payload() {
 
 #[test]
 fn what_cannot_be_used_says_why() {
-    let media = |payload: serde_json::Value| json!({"event": "media", "media": {"payload": payload}});
+    let media = |payload: Value| json!({"event": "media", "media": {"payload": payload}});
     assert_eq!(Inbound::parse("hello"), Err(Malformed::Json));
     assert_eq!(Inbound::parse("[1]"), Err(Malformed::Json));
     assert_eq!(event(&json!({})), Err(Malformed::NoEvent));
@@ -89,7 +89,7 @@ fn unknown_events_and_fields_are_not_errors() {
 
 #[test]
 fn only_documented_fields_are_written() {
-    let written = |message: &Outbound| serde_json::from_str::<serde_json::Value>(&message.write("MZ1")).unwrap();
+    let written = |message: &Outbound| serde_json::from_str::<Value>(&message.write("MZ1")).unwrap();
     assert_eq!(
         written(&Outbound::Media(Bytes::from_static(&[0xFF; 4]))),
         json!({"event": "media", "streamSid": "MZ1", "media": {"payload": "/////w=="}})
