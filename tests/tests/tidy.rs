@@ -44,7 +44,7 @@ const IMPURE: [&str; 12] = [
 const MAX_LINES: usize = 400;
 
 /// Settings that containers must not be given: in there, each service listens where its image says.
-const NOT_IN_COMPOSE: [&str; 5] = ["SERVER_HOST", "SERVER_PORT", "WORKER_LISTEN", "OPS_LISTEN", "SHARDS"];
+const NOT_IN_COMPOSE: [&str; 4] = ["SERVER_HOST", "SERVER_PORT", "WORKER_LISTEN", "OPS_LISTEN"];
 
 #[test]
 fn the_cores_are_pure() {
