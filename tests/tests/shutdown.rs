@@ -1,8 +1,6 @@
 //! SIGTERM to either service: nobody is cut off before the deadline, nobody new is taken, and the end comes.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
-
-use proto::v1::{ConverseRequest, Open, converse_request::Message, converse_response::Message as Answer};
+use proto::v1::{ConverseRequest, converse_request::Message, converse_response::Message as Answer};
 use tests::{
     line::{Line, document, is_fallback, signed},
     sim::Verb,

@@ -1,7 +1,6 @@
 //! The tree itself: what must stay pure, small, documented and apart.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
-#![expect(clippy::print_stderr, reason = "a check that cannot be made says so")]
 
 use std::{
     fs,
