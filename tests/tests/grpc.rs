@@ -195,7 +195,7 @@ async fn reflection_names_the_services_in_both_versions() {
 
 #[tokio::test]
 async fn health_follows_the_drain() {
-    let stack = Stack::start_default().await;
+    let stack = Stack::start(StackPlan::default().worker("DRAIN_SECONDS", "60")).await;
     let mut health = HealthClient::new(stack.channel().await);
     let mut status = async |service: &str| {
         let answer = health.check(HealthCheckRequest { service: service.into() }).await;
