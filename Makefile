@@ -1,7 +1,7 @@
 # `make help` lists the targets. Only Rust is needed for those that do not say otherwise.
 
-CALLS ?= 100
-SECONDS ?= 10
+CALLS ?= 50,300
+SECONDS ?= 20
 MINUTES ?= 60
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -30,8 +30,8 @@ demo: pair ## Start the pair, place a simulated call, show what was heard, stop
 	$(CARGO_BUILD) -p tests --bin demo
 	$(RELEASE)/demo
 
-run: pair ## The same, but the pair stays up for a phone of yours (settings: .env, see .env.example)
-	$(CARGO_BUILD) -p tests --bin demo
+run: pair ## Start the pair and keep it up, for calls and a phone of yours (settings: .env, see .env.example)
+	$(CARGO_BUILD) -p tests --bin demo --bin simulated-twilio
 	$(RELEASE)/demo --stay
 
 test: ## Every test that needs only Rust
@@ -59,11 +59,11 @@ fuzz: ## Do the fuzz targets still build?
 	@if [ -f tests/fuzz/Cargo.toml ]; then set -x; cargo check --locked --manifest-path tests/fuzz/Cargo.toml; \
 		else echo "there is no tests/fuzz"; fi
 
-bench: pair ## Load the pair: CALLS=100 at once for SECONDS=10
+bench: pair ## Load the pair: CALLS=50,300 at once for SECONDS=20 each
 	$(CARGO_BUILD) -p tests --bin bench
 	$(RELEASE)/bench --calls $(CALLS) --seconds $(SECONDS)
 
-proof: pair ## Load the pair for long: CALLS=100 at once for MINUTES=60; memory must stay flat
+proof: pair ## Load the pair for long: CALLS=50,300 at once, the last for MINUTES=60; memory must stay flat
 	$(CARGO_BUILD) -p tests --bin bench
 	$(RELEASE)/bench --calls $(CALLS) --soak-minutes $(MINUTES)
 

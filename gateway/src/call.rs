@@ -51,10 +51,12 @@ pub(crate) async fn run(socket: Socket, place: Place, surroundings: Surroundings
         Ok(reason) => reason,
         Err(_) => EndReason::Panicked,
     };
-    call.log_end(&reason);
+    // First of all: Twilio may ask `/voice/after` before the farewells are said.
     if let Some(call_sid) = &call.call_sid {
         calls.ended(call_sid, &reason);
     }
+    call.log_end(&reason);
+    call.say_farewell().await;
     call.close().await;
     drop(call);
     drop(place);
@@ -132,7 +134,6 @@ impl Call {
         tokio::pin!(sleep, drained);
         loop {
             if let Some(reason) = self.obey() {
-                self.say_farewell().await;
                 return reason;
             }
             self.write();

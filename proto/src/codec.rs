@@ -11,7 +11,7 @@ const BUFFER_BYTES: usize = 1 << 10;
 /// Encoded bytes that are gathered before they are handed on: tonic's default.
 const YIELD_BYTES: usize = 32 << 10;
 
-/// prost over [`BUFFER_BYTES`].
+/// prost with small buffers.
 #[derive(Debug, Clone)]
 pub struct FrameCodec<T, U>(ProstCodec<T, U>);
 

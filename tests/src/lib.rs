@@ -2,7 +2,7 @@
 //!
 //! - [`sim`]: the simulated Twilio, one phone call at a time, with a report.
 //! - [`signal`]: pure measurements on 8 kHz audio: delay, signal to noise, frame edges, tone onsets.
-//! - [`stack`]: both services in this process, for whole-system tests; [`line`] calls them by hand, and [`scripted`]
+//! - [`stack`]: both services in this process, for whole-system tests; [`mod@line`] calls them by hand, and [`scripted`]
 //!   is an agent that does what the keys say.
 //! - [`fuzz`]: what the fuzzers run.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.

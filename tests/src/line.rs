@@ -149,7 +149,12 @@ impl Line {
                 }
                 Incoming::Silence => panic!("only {} of {want} samples came back", heard.mulaw.len()),
                 Incoming::Text(text) => self.take(&text, &mut heard).await,
-                other => panic!("{other:?} instead of more audio"),
+                other @ (Incoming::Binary(_)
+                | Incoming::Ping
+                | Incoming::Pong
+                | Incoming::Closed(_)
+                | Incoming::Lost(_)
+                | Incoming::Violation(_)) => panic!("{other:?} instead of more audio"),
             }
         }
         heard
@@ -161,7 +166,13 @@ impl Line {
         while !enough(&heard) {
             match self.socket.next(PATIENCE).await {
                 Incoming::Text(text) => self.take(&text, &mut heard).await,
-                other => panic!("{other:?} after {} samples", heard.mulaw.len()),
+                other @ (Incoming::Binary(_)
+                | Incoming::Ping
+                | Incoming::Pong
+                | Incoming::Closed(_)
+                | Incoming::Lost(_)
+                | Incoming::Violation(_)
+                | Incoming::Silence) => panic!("{other:?} after {} samples", heard.mulaw.len()),
             }
         }
         heard

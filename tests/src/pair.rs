@@ -40,8 +40,8 @@ pub struct PairSettings {
     pub gateway: PathBuf,
     /// The worker's program.
     pub worker: PathBuf,
-    /// Largest number of calls at once, for both.
-    pub max_calls: u32,
+    /// Largest number of calls at once, for both; their own defaults when none.
+    pub max_calls: Option<u32>,
     /// Directory for `gateway.log` and `worker.log`; also the working directory of both, so that a
     /// `.env` elsewhere has no part in it.
     pub logs: PathBuf,
@@ -92,7 +92,7 @@ impl PairSettings {
         Ok(Self {
             gateway: directory.join("gateway"),
             worker: directory.join("audio-worker"),
-            max_calls: 1000,
+            max_calls: None,
             logs: std::env::temp_dir().join(format!("tandem-pair-{}", std::process::id())),
             environment: Vec::new(),
             ports: Ports::default(),
@@ -127,7 +127,8 @@ impl PairProcesses {
     pub async fn start(settings: &PairSettings) -> anyhow::Result<Self> {
         fs::create_dir_all(&settings.logs).with_context(|| format!("cannot create {}", settings.logs.display()))?;
         let addresses = settings.ports.addresses().context("no free ports")?;
-        let max_calls = settings.max_calls.to_string();
+        // An empty value is as good as none.
+        let max_calls = settings.max_calls.map(|calls| calls.to_string()).unwrap_or_default();
         let worker = Process::start(
             "worker",
             &settings.worker,

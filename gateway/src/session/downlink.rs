@@ -15,8 +15,9 @@ pub(super) const CAPACITY_SAMPLES: usize = 5 * 8000;
 /// A mark is asked for after this much audio: 200 ms. More often costs messages, more rarely costs knowledge.
 const MARK_EVERY_SAMPLES: u64 = 1600;
 
-/// Marks that may be under way; Twilio names no limit. More mean that nothing is played.
-const MAX_PENDING_MARKS: usize = 512;
+/// Marks that may be under way: 20 s of audio, where the worker is at most half a second ahead. More mean that Twilio
+/// reads nothing, which the kernel's buffers would hide for a minute.
+const MAX_PENDING_MARKS: usize = 100;
 
 #[derive(Debug, Default)]
 pub(super) struct Downlink {

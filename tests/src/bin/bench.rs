@@ -78,7 +78,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         settings.logs.clone_from(path);
     }
     let most = arguments.calls.iter().copied().max().unwrap_or(1);
-    settings.max_calls = most + 10;
+    settings.max_calls = Some(most + 10);
     let pair = PairProcesses::start(&settings).await?;
     let steps = run(&arguments, &pair).await?;
     pair.stop(STOP_LIMIT).await?;

@@ -6,10 +6,11 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -84,15 +85,21 @@ impl Signals {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    run(&Arguments::parse()).await.unwrap_or_else(|error| {
+        tell(&format!("demo: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Before the first child: from here on a signal ends this function in an orderly way, which ends them.
     let mut signals = Signals::new()?;
     if arguments.stay {
         return stay(&mut signals).await;
     }
     tokio::select! {
-        code = call(&arguments) => code,
+        code = call(arguments) => code,
         () = signals.next() => {
             tell("\ninterrupted: both services are ended");
             Ok(ExitCode::from(INTERRUPTED))
@@ -123,6 +130,9 @@ async fn call(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let speech = plan.speech.len();
     let report = place(plan).await;
+    if io::stderr().is_terminal() {
+        tell("");
+    }
     let (gateway, worker) = pair.stop(STOP_LIMIT).await?;
 
     let mut verdict = Verdict::new(&report, speech, limits);
@@ -155,14 +165,13 @@ async fn place(plan: CallPlan) -> CallReport {
 
 /// A line a second; on a terminal it is always the same line.
 async fn show(progress: &Progress, total: Duration) {
-    use std::{io::IsTerminal as _, sync::atomic::Ordering::Relaxed};
     let terminal = io::stderr().is_terminal();
     let begun = now();
     let mut ticks = interval(Duration::from_secs(1));
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let frames = [&progress.sent, &progress.received].map(|counter| counter.load(Relaxed));
+        let frames = [&progress.sent, &progress.received].map(|counter| counter.load(Ordering::Relaxed));
         let line = bar(begun.elapsed(), total, frames);
         if terminal {
             rewrite(&line);
@@ -199,6 +208,11 @@ async fn stay(signals: &mut Signals) -> anyhow::Result<ExitCode> {
         sid.clone_into(&mut plan.account_sid);
     }
     let programs = settings.gateway.parent().unwrap_or(Path::new("."));
+    let here = std::env::current_dir().unwrap_or_default();
+    let programs = match programs.strip_prefix(here) {
+        Ok(path) if !path.as_os_str().is_empty() => path,
+        Ok(_) | Err(_) => programs,
+    };
     print(&commands(&pair.addresses(), &plan, programs));
     let outcome = loop {
         match timeout(WATCH, signals.next()).await {

@@ -29,6 +29,9 @@ struct Arguments {
     /// Signs requests.
     #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true)]
     auth_token: String,
+    /// The account that the number belongs to; a gateway with a TWILIO_ACCOUNT_SID takes no other.
+    #[arg(long)]
+    account_sid: Option<String>,
     /// Path of the voice webhook.
     #[arg(long, default_value = "/voice/incoming")]
     path: String,
@@ -142,6 +145,9 @@ impl Arguments {
             None => Url::parse(&format!("https://{}", self.gateway))?,
         };
         let mut plan = CallPlan::new(self.gateway, public_url, &self.auth_token);
+        if let Some(sid) = &self.account_sid {
+            plan.account_sid.clone_from(sid);
+        }
         plan.path.clone_from(&self.path);
         plan.from.clone_from(&self.from);
         plan.to.clone_from(&self.to);
