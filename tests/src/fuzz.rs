@@ -61,7 +61,11 @@ pub fn session_ops(bytes: &[u8]) {
         let &[high, low, kind, n] = step else { return };
         at += Duration::from_millis(u64::from(u16::from_be_bytes([high, low])));
         let input = input(kind, u64::from(n));
-        if let Input::Worker(FromWorker::Interrupt(utterance)) = &input {
+        seen.has_worker |= seen.opened == 1 && matches!(input, Input::WorkerOpen);
+        // Before a worker is there, nobody can interrupt.
+        if let Input::Worker(FromWorker::Interrupt(utterance)) = &input
+            && seen.has_worker
+        {
             seen.killed = seen.killed.max(*utterance);
         }
         let was_over = seen.finished > 0;
@@ -80,6 +84,7 @@ pub fn session_ops(bytes: &[u8]) {
 struct Seen {
     finished: u32,
     opened: u32,
+    has_worker: bool,
     farewells: u32,
     killed: u64,
     seq: u64,

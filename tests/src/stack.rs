@@ -43,7 +43,8 @@ pub struct StackPlan {
 impl Default for StackPlan {
     fn default() -> Self {
         let set = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let common = [("SHARDS", "1"), ("DRAIN_SECONDS", "5")];
+        // A stack that is stopped ends its live calls at once.
+        let common = [("SHARDS", "1"), ("DRAIN_SECONDS", "0")];
         let twilio = [("TWILIO_AUTH_TOKEN", AUTH_TOKEN), ("TWILIO_VOICE_WEBHOOK_URL", PUBLIC_URL)];
         Self {
             gateway: set(&[common, twilio].concat()),

@@ -6,22 +6,22 @@ use std::{fs, path::Path};
 
 #[test]
 fn messages_of_twilio() {
-    assert_eq!(replay("twilio_message", tests::fuzz::twilio_message), 21);
+    assert!(replay("twilio_message", tests::fuzz::twilio_message) >= 21);
 }
 
 #[test]
 fn operations_on_a_session() {
-    assert_eq!(replay("session_ops", tests::fuzz::session_ops), 18);
+    assert!(replay("session_ops", tests::fuzz::session_ops) >= 18);
 }
 
 #[test]
 fn audio_through_the_pipeline() {
-    assert_eq!(replay("pipeline", tests::fuzz::pipeline), 8);
+    assert!(replay("pipeline", tests::fuzz::pipeline) >= 8);
 }
 
 #[test]
 fn signatures() {
-    assert_eq!(replay("signature", tests::fuzz::signature), 6);
+    assert!(replay("signature", tests::fuzz::signature) >= 6);
 }
 
 /// Runs `target` on its corpus, and on every beginning of each input; how many inputs there are.

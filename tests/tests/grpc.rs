@@ -1,6 +1,7 @@
 //! The worker's contract over raw gRPC: statuses with their details, the unary services, health and reflection.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "tests name the arms that they expect")]
 #![expect(clippy::disallowed_methods, reason = "the lead is measured in real time")]
 
 use std::time::Duration;
@@ -203,7 +204,7 @@ async fn reflection_names_the_services_in_both_versions() {
 
 #[tokio::test]
 async fn health_follows_the_drain() {
-    let stack = Stack::start_default().await;
+    let stack = Stack::start(StackPlan::default().worker("DRAIN_SECONDS", "60")).await;
     let mut health = HealthClient::new(stack.channel().await);
     let mut status = async |service: &str| {
         let answer = health.check(HealthCheckRequest { service: service.into() }).await;

@@ -113,11 +113,15 @@ fn each_service_links_only_what_it_needs() {
             assert!(!links(&worker, name), "the worker links {name}");
         }
         assert!(!has_feature(&worker, "tracing feature \"log\""), "log records would be formatted on every frame");
+        let bridges = has_feature(&worker, "tracing-subscriber feature \"tracing-log\"");
+        assert!(!bridges, "records of the log crate would be printed, whole messages among them");
     }
     if let Some(gateway) = tree("gateway") {
         for name in ["rubato", "audio-worker", "tests", "openssl-sys", "ring"] {
             assert!(!links(&gateway, name), "the gateway links {name}");
         }
+        let bridges = has_feature(&gateway, "tracing-subscriber feature \"tracing-log\"");
+        assert!(!bridges, "tungstenite would print whole messages at the level trace");
     }
 }
 
