@@ -26,10 +26,11 @@ pub(crate) struct Audio;
 impl AudioService for Audio {
     async fn decode(&self, request: Request<DecodeRequest>) -> Result<Response<DecodeResponse>, Status> {
         let DecodeRequest { mulaw: codes, sample_rate } = request.into_inner();
-        let to = rate("sample_rate", sample_rate, SampleRate::Hz16000)?;
-        if !matches!(to, SampleRate::Hz8000 | SampleRate::Hz16000) {
-            return Err(field("sample_rate", "must be 8000 or 16000; use Resample for others"));
-        }
+        let to = match sample_rate {
+            0 | 16_000 => SampleRate::Hz16000,
+            8_000 => SampleRate::Hz8000,
+            _ => return Err(field("sample_rate", "must be 8000 or 16000; use Resample for others")),
+        };
         let length = codes.len();
         within("mulaw", length, SampleRate::Hz8000)?;
         let mut pcm = Vec::with_capacity(length);
