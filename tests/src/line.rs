@@ -1,8 +1,6 @@
 //! A phone call by hand: the same steps as the simulated Twilio's, one at a time, so that a test can leave one out or
 //! do one wrong. Marks come back at once. Helpers panic with what went wrong.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "all but what was hoped for fails alike")]
-
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;

@@ -1,7 +1,6 @@
 //! The worker's contract over raw gRPC: statuses with their details, the unary services, health and reflection.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
-#![expect(clippy::wildcard_enum_match_arm, reason = "tests name the arms that they expect")]
 #![expect(clippy::disallowed_methods, reason = "the lead is measured in real time")]
 
 use std::time::Duration;
