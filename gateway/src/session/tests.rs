@@ -249,6 +249,17 @@ fn a_socket_that_takes_nothing_ends_the_call() {
 }
 
 #[test]
+fn marks_that_never_come_back_end_the_call() {
+    // The socket takes everything, as the kernel does for a while, but nothing is ever heard.
+    let mut script = Script::live();
+    for tick in 0..100 {
+        assert_eq!(script.at(tick * 200, audio(1, 1600)).len(), 2, "audio and its mark");
+    }
+    script.at(20_000, audio(1, 1600));
+    assert_eq!(script.at(20_200, audio(1, 1600))[..2], ["close Normal", "finished caller_stalled"]);
+}
+
+#[test]
 fn start_must_come_in_time() {
     let mut script = Script::new();
     script.at(10, said(Event::Connected));
