@@ -27,7 +27,11 @@ pub const SETTINGS: [Setting; 21] = [
         help: "Auth token, or several with commas, that sign Twilio's requests",
     },
     Setting { name: "TWILIO_ACCOUNT_SID", default: None, help: "Account; requests of another are refused when given" },
-    Setting { name: "TWILIO_PHONE_NUMBER", default: None, help: "Caller id for calls that the gateway makes" },
+    Setting {
+        name: "TWILIO_PHONE_NUMBER",
+        default: None,
+        help: "Your number in E.164 form; checked, and for outbound calls to come",
+    },
     Setting {
         name: "TWILIO_SKIP_VALIDATION",
         default: Some("0"),
