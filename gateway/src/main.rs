@@ -30,7 +30,9 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("the settings are good");
             Ok(ExitCode::SUCCESS)
         }
-        Task::Healthcheck => Ok(ExitCode::from(u8::from(!probe::ready(config.operations)?))),
+        Task::Healthcheck => Ok(ExitCode::from(u8::from(
+            !probe::ready(config.operations).context("OPS_LISTEN does not answer; is the service up?")?,
+        ))),
         Task::Serve => serve(config),
     }
 }
