@@ -234,7 +234,8 @@ impl Link {
             | Message::Speech(_)
             | Message::Transcript(_)
             | Message::TurnMetrics(_)
-            | Message::Checkpoint(_) => {
+            | Message::Checkpoint(_)
+            | Message::Instructed(_) => {
                 return None;
             }
         })
