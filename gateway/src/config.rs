@@ -1,17 +1,21 @@
 //! Typed configuration: text in, meaning out, every mistake with its variable's name.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
+use crate::ticket::Key;
 use telemetry::{
     Sensitive,
     settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
 };
-use url::Url;
 
-use crate::ticket::Key;
+mod address;
 
-/// Every setting of the gateway.
-pub const SETTINGS: [Setting; 21] = [
+pub(crate) use address::is_dialable;
+use address::read_origin;
+pub use address::{Origin, WorkerAddress};
+
+/// Settings that are read here; each part of the configuration adds its own.
+const OWN_SETTINGS: &[Setting] = &[
     Setting { name: "SERVER_HOST", default: Some("0.0.0.0"), help: "Address of webhooks and media socket" },
     Setting { name: "SERVER_PORT", default: Some("8000"), help: "Port of webhooks and media socket" },
     Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9464"), help: "Address of /livez and /readyz" },
@@ -71,6 +75,9 @@ pub const SETTINGS: [Setting; 21] = [
     RUST_LOG,
 ];
 
+/// Every setting of the gateway.
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| [OWN_SETTINGS].concat());
+
 /// What the gateway runs with.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -111,67 +118,6 @@ pub enum Fallback {
     Say(String),
     /// This number or SIP address.
     Dial(Sensitive<String>),
-}
-
-/// Scheme, host and port under which Twilio reaches us.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    secure: bool,
-    authority: String,
-}
-
-impl Origin {
-    /// `https://host[:port]` and `path`, which begins with a slash.
-    pub fn http(&self, path: &str) -> String {
-        format!("{}://{}{path}", if self.secure { "https" } else { "http" }, self.authority)
-    }
-
-    /// `wss://host[:port]` and `path`, which begins with a slash.
-    pub fn websocket(&self, path: &str) -> String {
-        format!("{}://{}{path}", if self.secure { "wss" } else { "ws" }, self.authority)
-    }
-}
-
-impl FromStr for Origin {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url: Url = text.parse().map_err(|_| "must be an address such as https://voice.example.com")?;
-        let host = url.host_str().ok_or("must have a host name")?;
-        let local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
-        let secure = match url.scheme() {
-            "https" | "wss" => true,
-            "http" | "ws" if local => false,
-            _ => return Err("must begin with https:// (Twilio streams over wss only)"),
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("must not contain a user name or password");
-        }
-        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        Ok(Self { secure, authority: format!("{host}{port}") })
-    }
-}
-
-/// Where workers are found: a host name, which stands for all its addresses, and a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerAddress {
-    /// Name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-impl FromStr for WorkerAddress {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url: Url = text.parse().map_err(|_| "must be an address such as http://audio-worker:50051")?;
-        if url.scheme() != "http" {
-            return Err("must begin with http://");
-        }
-        let host = url.host_str().ok_or("must have a host name")?.trim_matches(['[', ']']).to_owned();
-        Ok(Self { host, port: url.port().unwrap_or(50051) })
-    }
 }
 
 impl Config {
@@ -232,36 +178,6 @@ impl Config {
             })
         })();
         reader.finish(complete)
-    }
-}
-
-/// A number in E.164, or a SIP address.
-pub(crate) fn is_dialable(to: &str) -> bool {
-    let digits = |number: &str| (7..=15).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
-    to.strip_prefix('+').is_some_and(|number| digits(number) && !number.starts_with('0'))
-        || to.strip_prefix("sip:").is_some_and(|address| {
-            address.contains('@') && address.len() <= 255 && address.bytes().all(|byte| byte.is_ascii_graphic())
-        })
-}
-
-fn read_origin(reader: &mut Reader<'_>) -> Option<Origin> {
-    if reader.text("TWILIO_VOICE_WEBHOOK_URL").is_some() {
-        return reader.parsed("TWILIO_VOICE_WEBHOOK_URL");
-    }
-    let Some(domain) = reader.text("TWILIO_DOMAIN") else {
-        reader.mistake(
-            "TWILIO_VOICE_WEBHOOK_URL",
-            "is needed: the public address as Twilio knows it, such as https://voice.example.com",
-        );
-        return None;
-    };
-    let url = if domain.contains("://") { domain.to_owned() } else { format!("https://{domain}") };
-    match url.parse() {
-        Ok(origin) => Some(origin),
-        Err(what) => {
-            reader.mistake("TWILIO_DOMAIN", what);
-            None
-        }
     }
 }
 
@@ -345,15 +261,5 @@ mod tests {
             ]
         );
         assert!(!format!("{:?}", read(&NEEDED).unwrap()).contains("old"));
-    }
-
-    #[test]
-    fn only_numbers_and_sip_addresses_can_be_dialled() {
-        for good in ["+15550100", "sip:desk@example.com"] {
-            assert!(is_dialable(good), "{good}");
-        }
-        for bad in ["15550100", "+0123456789", "+1555", "sip:desk", "tel:+15550100", "+1 555 0100 1", "sip:a@b c"] {
-            assert!(!is_dialable(bad), "{bad}");
-        }
     }
 }

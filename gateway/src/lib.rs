@@ -7,7 +7,7 @@
 //! Invariants:
 //! - [`session`], [`ticket`] and [`twilio`] are pure: no clock, no socket, no runtime.
 //! - The gateway never decodes audio and never paces it.
-//! - JSON and base64 end in [`twilio::message`]; HTTP statuses are chosen in `webhook` only.
+//! - JSON and base64 end in [`twilio::message`]; HTTP statuses are chosen in `problem` only.
 //! - One task owns all the state of a call; no lock is taken per frame; what grows has a bound and a counter.
 //! - A panic in one call ends that call.
 
@@ -20,6 +20,7 @@ mod call;
 mod calls;
 pub mod config;
 mod fleet;
+mod problem;
 mod server;
 pub mod session;
 mod socket;

@@ -21,8 +21,9 @@ use crate::{
     calls::{Calls, Phase},
     config::Config,
     fleet::Fleet,
+    problem::{self, Problem},
     ticket::Key,
-    webhook::{self, Problem, Webhook},
+    webhook::{self, Webhook},
     worker::Dialer,
 };
 
@@ -199,7 +200,7 @@ fn routes(around: Surroundings) -> BoxedFilter<(Response,)> {
     let health = warp::path!("health").and(warp::get()).and(with).map(|around| webhook::health(&around));
 
     let all = incoming.or(after).unify().or(status).unify().or(stream).unify().or(health).unify();
-    all.recover(webhook::recover).map(Reply::into_response).boxed()
+    all.recover(problem::recover).map(Reply::into_response).boxed()
 }
 
 /// The query as it came, empty when there is none.

@@ -111,6 +111,7 @@ async fn no_more_than_the_lead_is_sent_ahead_of_real_time() {
             | Answer::Transcript(_)
             | Answer::TurnMetrics(_)
             | Answer::Checkpoint(_)
+            | Answer::Instructed(_)
             | Answer::Draining(_) => panic!("{answer:?}"),
         }
     };
