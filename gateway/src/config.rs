@@ -9,10 +9,12 @@ use telemetry::{
 };
 
 mod address;
+mod carrier;
 
 pub(crate) use address::is_dialable;
 use address::read_origin;
 pub use address::{Origin, WorkerAddress};
+pub use carrier::{Carrier, Credentials};
 
 /// Settings that are read here; each part of the configuration adds its own.
 const OWN_SETTINGS: &[Setting] = &[
@@ -76,7 +78,7 @@ const OWN_SETTINGS: &[Setting] = &[
 ];
 
 /// Every setting of the gateway.
-pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| [OWN_SETTINGS].concat());
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| [OWN_SETTINGS, carrier::SETTINGS].concat());
 
 /// What the gateway runs with.
 #[derive(Debug, Clone)]
@@ -93,6 +95,8 @@ pub struct Config {
     pub skip_validation: bool,
     /// The only account that may call, where one is given.
     pub account_sid: Option<String>,
+    /// How the carrier's REST API is reached.
+    pub carrier: Carrier,
     /// Tickets are checked.
     pub require_ticket: bool,
     /// Key of the tickets; without any secret to derive it from, each run makes its own.
@@ -140,6 +144,7 @@ impl Config {
         if reader.text("TWILIO_PHONE_NUMBER").is_some_and(|number| !number.starts_with('+') || !is_dialable(number)) {
             reader.mistake("TWILIO_PHONE_NUMBER", "must be a number in E.164 form, such as +15550100");
         }
+        let carrier = Carrier::read(&mut reader);
         let require_ticket = reader.switch("REQUIRE_TICKET");
         let ticket_secret = reader.secret("TICKET_KEY").or_else(|| auth_tokens.first().cloned());
         let workers = reader.parsed("WORKER_URL");
@@ -167,6 +172,7 @@ impl Config {
                 auth_tokens,
                 skip_validation,
                 account_sid,
+                carrier,
                 require_ticket,
                 ticket_key,
                 workers: workers?,

@@ -16,8 +16,14 @@ use std::{io, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+#[allow(dead_code, reason = "the calls API is built on it")]
+mod backoff;
 mod call;
 mod calls;
+#[allow(dead_code, reason = "the calls API is built on it")]
+mod carrier;
+#[allow(dead_code, reason = "the calls API is built on it")]
+mod client;
 pub mod config;
 mod fleet;
 mod problem;
