@@ -2,7 +2,6 @@
 //! session, and what the session says to either; it decides nothing itself.
 
 use std::{
-    collections::BTreeMap,
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     pin::Pin,
@@ -11,18 +10,28 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use proto::v1;
-use tokio::time::{sleep_until, timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep_until, timeout},
+};
 
 use crate::{
+    api::Access,
     calls::{Calls, Phase, Place},
     config::Config,
-    session::{CloseCode, Command, EndReason, Input, NoWorker, Session},
+    outbound::Outbound,
+    registry::{Attached, Registry},
+    session::{CloseCode, Command, EndReason, Input, Instructed, Instruction, NoWorker, Order, Session, Stats},
     socket::Socket,
     ticket,
     twilio::message::Start,
     worker::{Dialer, Happened, Link, to_wire},
 };
+
+mod begin;
+
+pub(crate) use begin::DIRECTION;
+use begin::{authorize, opening};
 
 /// How long the peer may take to answer our close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -39,12 +48,32 @@ pub(crate) struct Surroundings {
     pub(crate) config: Arc<Config>,
     pub(crate) ticket_key: ticket::Key,
     pub(crate) calls: Calls,
+    pub(crate) registry: Registry,
     pub(crate) dialer: Arc<Dialer>,
+    pub(crate) outbound: Outbound,
+    pub(crate) access: Access,
 }
+
+/// What the task of a call is told from outside, by the calls API or a callback.
+#[derive(Debug)]
+pub(crate) enum Directive {
+    /// Something that needs no answer.
+    Order(Order),
+    /// Something for the agent; what became of it is the answer.
+    Instruct(Instruction, oneshot::Sender<Instructed>),
+    /// What was counted so far?
+    Count(oneshot::Sender<Stats>),
+}
+
+/// Kind of the notice that tells what answered: a person, or a machine.
+pub(crate) const ANSWERED_BY: &str = "answered_by";
+
+/// Instructions of one call that may be unanswered; one more is refused.
+const OPEN_INSTRUCTIONS: usize = 8;
 
 /// Runs one call to its end. Its panic ends here.
 pub(crate) async fn run(socket: Socket, place: Place, surroundings: Surroundings) {
-    let calls = surroundings.calls.clone();
+    let registry = surroundings.registry.clone();
     // Boxed: a task is as large as its largest moment, and holds what it moves twice.
     let mut call = Box::new(Call::new(socket, surroundings));
     let reason = match AssertUnwindSafe(call.run()).catch_unwind().await {
@@ -52,8 +81,10 @@ pub(crate) async fn run(socket: Socket, place: Place, surroundings: Surroundings
         Err(_) => EndReason::Panicked,
     };
     // First of all: Twilio may ask `/voice/after` before the farewells are said.
-    if let Some(call_sid) = &call.call_sid {
-        calls.ended(call_sid, &reason);
+    if call.directives.is_some()
+        && let Some(call_sid) = &call.call_sid
+    {
+        registry.stream_ended(call_sid, &reason, *call.session.stats());
     }
     call.log_end(&reason);
     call.say_farewell().await;
@@ -69,6 +100,10 @@ struct Call {
     surroundings: Surroundings,
     began: Instant,
     call_sid: Option<String>,
+    directives: Option<mpsc::Receiver<Box<Directive>>>,
+    /// Whoever waits for what becomes of an instruction, by its id.
+    asked: Vec<(u64, oneshot::Sender<Instructed>)>,
+    last_instruction: u64,
     closed: bool,
     warned: bool,
 }
@@ -121,6 +156,9 @@ impl Call {
             surroundings,
             began,
             call_sid: None,
+            directives: None,
+            asked: Vec::new(),
+            last_instruction: 0,
             closed: false,
             warned: false,
         }
@@ -150,6 +188,10 @@ impl Call {
                 biased;
                 input = poll_fn(|cx| self.socket.poll(cx)) => input,
                 input = self.side.next(wants_room) => input,
+                Some(directive) = next(&mut self.directives) => {
+                    self.direct(*directive);
+                    continue;
+                }
                 _ = &mut drained => Input::Drain,
                 () = &mut sleep => Input::Tick,
             };
@@ -167,7 +209,11 @@ impl Call {
                     if let Err(refused) = &answer {
                         tracing::warn!(call_sid = start.call_sid, error = %refused, "media stream refused");
                     }
+                    let is_good = answer.is_ok();
                     self.session.handle(Input::Authorized(answer), now());
+                    if is_good {
+                        self.attach(&start);
+                    }
                 }
                 Command::OpenWorker(start) => {
                     let dialer = Arc::clone(&self.surroundings.dialer);
@@ -175,6 +221,12 @@ impl Call {
                     self.side = WorkerSide::Opening(Box::pin(async move { dialer.open(open).await }));
                 }
                 Command::Ping => self.socket.ping(),
+                Command::Instructed(id, outcome) => {
+                    if let Some(at) = self.asked.iter().position(|(asked, _)| *asked == id) {
+                        // Whoever asked may have gone.
+                        let _ = self.asked.swap_remove(at).1.send(outcome);
+                    }
+                }
                 Command::CloseSocket(code) => {
                     self.socket.close(code);
                     self.closed = true;
@@ -183,6 +235,35 @@ impl Call {
             }
         }
         None
+    }
+
+    /// The stream is what it says: from now on the call can be found and told things.
+    fn attach(&mut self, start: &Start) {
+        let of = |name: &str| start.parameters.get(name).map_or("", String::as_str);
+        let Attached { directives, answered_by } =
+            self.surroundings.registry.stream_began(&start.call_sid, of("from"), of("to"));
+        self.directives = Some(directives);
+        if let Some(answered_by) = answered_by {
+            self.session.handle(Input::Order(Order::Notice(ANSWERED_BY, answered_by)), now());
+        }
+    }
+
+    /// Carries out what came from outside.
+    fn direct(&mut self, directive: Directive) {
+        match directive {
+            Directive::Order(order) => self.session.handle(Input::Order(order), now()),
+            Directive::Count(answer) => {
+                let _ = answer.send(*self.session.stats());
+            }
+            Directive::Instruct(_, answer) if self.asked.len() >= OPEN_INSTRUCTIONS => {
+                let _ = answer.send(Instructed::TooLate);
+            }
+            Directive::Instruct(what, answer) => {
+                self.last_instruction += 1;
+                self.asked.push((self.last_instruction, answer));
+                self.session.handle(Input::Order(Order::Instruct(self.last_instruction, what)), now());
+            }
+        }
     }
 
     /// Writes what the session has for Twilio, as far as Twilio takes it.
@@ -278,41 +359,22 @@ impl Call {
     }
 }
 
-fn authorize(
-    Surroundings { config, calls, ticket_key, .. }: &Surroundings,
-    start: &Start,
-) -> Result<(), ticket::Refused> {
-    if !config.require_ticket {
-        return Ok(());
-    }
-    let shown = start.parameters.get(ticket::PARAMETER).ok_or(ticket::Refused::Missing)?;
-    let good = ticket_key.check(shown, &start.call_sid, since_epoch())?;
-    calls.spend(good, since_epoch())
-}
-
-fn opening(start: Start, default_agent: &str) -> v1::Open {
-    let mut parameters: BTreeMap<_, _> = start.parameters;
-    parameters.remove(ticket::PARAMETER);
-    let mut take = |name| parameters.remove(name).unwrap_or_default();
-    let (from, to) = (take("from"), take("to"));
-    tracing::info!(call_sid = start.call_sid, stream_sid = start.stream_sid, "call began");
-    v1::Open {
-        call_id: start.call_sid,
-        stream_id: start.stream_sid,
-        from,
-        to,
-        direction: v1::Direction::Inbound.into(),
-        codec: v1::Codec::Mulaw8000.into(),
-        agent: default_agent.to_owned(),
-        language: String::new(),
-        parameters: parameters.into_iter().take(32).collect(),
-        checkpoint: None,
+/// The next directive; never, while nobody can give one.
+async fn next(directives: &mut Option<mpsc::Receiver<Box<Directive>>>) -> Option<Box<Directive>> {
+    match directives {
+        Some(directives) => directives.recv().await,
+        None => std::future::pending().await,
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the driver is the one that asks the clock")]
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A moment `since_epoch` after the Unix epoch.
+pub(crate) fn at(since_epoch: Duration) -> SystemTime {
+    SystemTime::UNIX_EPOCH + since_epoch
 }
 
 /// Wall-clock time, for what other machines must agree on.

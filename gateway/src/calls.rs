@@ -1,23 +1,17 @@
-//! Who is live: admission, tickets spent, how calls ended, and the drain. Locked only when a call begins or ends.
+//! Who may come in: admission, tickets spent, and the drain. Locked only when a call begins.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::watch;
 
-use crate::{
-    session::EndReason,
-    ticket::{Good, Nonce, Refused},
-};
+use crate::ticket::{Good, Nonce, Refused};
 
 /// Sockets that may be open beyond the calls: those that have not shown a ticket yet.
 const UNAUTHENTICATED_SOCKETS: u32 = 64;
-
-/// Calls whose end is remembered for `/voice/after`; the oldest are forgotten.
-const REMEMBERED_CALLS: usize = 10_000;
 
 /// The calls of one gateway, over all its shards.
 #[derive(Debug, Clone)]
@@ -42,21 +36,8 @@ pub(crate) enum Phase {
     Over,
 }
 
-/// What comes after a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum After {
-    /// It ended as it should.
-    Hangup,
-    /// The agent handed the call on.
-    Transfer(String),
-    /// It ended for a fault, or never began.
-    Fallback,
-}
-
 #[derive(Debug, Default)]
 struct Ledger {
-    after: HashMap<String, After>,
-    order: VecDeque<String>,
     spent: HashSet<Nonce>,
     expiries: BTreeMap<u64, Vec<Nonce>>,
 }
@@ -131,55 +112,9 @@ impl Calls {
         Ok(())
     }
 
-    /// A webhook was answered with a stream: until one ends well, what comes after is the fallback.
-    pub(crate) fn expect(&self, call_sid: &str) {
-        self.remember(call_sid, After::Fallback);
-    }
-
-    /// A stream of this call ended.
-    pub(crate) fn ended(&self, call_sid: &str, reason: &EndReason) {
-        self.remember(call_sid, after(reason));
-    }
-
-    /// What comes after the stream of this call. A call that we do not know was on a gateway that is gone.
-    pub(crate) fn after(&self, call_sid: &str) -> After {
-        self.ledger().after.get(call_sid).cloned().unwrap_or(After::Fallback)
-    }
-
-    fn remember(&self, call_sid: &str, after: After) {
-        let mut ledger = self.ledger();
-        if ledger.after.insert(call_sid.to_owned(), after).is_none() {
-            ledger.order.push_back(call_sid.to_owned());
-        }
-        if ledger.order.len() > REMEMBERED_CALLS
-            && let Some(oldest) = ledger.order.pop_front()
-        {
-            ledger.after.remove(&oldest);
-        }
-    }
-
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // Nothing under the lock panics half-way.
         self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn after(reason: &EndReason) -> After {
-    match reason {
-        EndReason::CallerHangup | EndReason::CallerLost | EndReason::AgentHangup | EndReason::MaxDuration => {
-            After::Hangup
-        }
-        EndReason::AgentTransfer(to) => After::Transfer(to.clone()),
-        EndReason::CallerSilent
-        | EndReason::CallerStalled
-        | EndReason::StartTimeout
-        | EndReason::TicketRefused(_)
-        | EndReason::UnsupportedMedia
-        | EndReason::ProtocolError
-        | EndReason::NoWorker(_)
-        | EndReason::WorkerLost
-        | EndReason::GatewayDrained
-        | EndReason::Panicked => After::Fallback,
     }
 }
 
@@ -220,29 +155,5 @@ mod tests {
         assert_eq!(calls.live(), 0);
         calls.enter(Phase::Draining);
         assert!(calls.admit().is_none());
-    }
-
-    #[test]
-    fn what_comes_after_follows_from_how_it_ended() {
-        let calls = Calls::new(1);
-        calls.expect("CA1");
-        assert_eq!(calls.after("CA1"), After::Fallback, "the stream never came");
-        calls.ended("CA1", &EndReason::AgentHangup);
-        assert_eq!(calls.after("CA1"), After::Hangup);
-        calls.ended("CA1", &EndReason::WorkerLost);
-        assert_eq!(calls.after("CA1"), After::Fallback);
-        calls.ended("CA1", &EndReason::AgentTransfer("+15550100".into()));
-        assert_eq!(calls.after("CA1"), After::Transfer("+15550100".into()));
-        assert_eq!(calls.after("CA2"), After::Fallback);
-    }
-
-    #[test]
-    fn only_so_many_ends_are_remembered() {
-        let calls = Calls::new(1);
-        for n in 0..=REMEMBERED_CALLS {
-            calls.ended(&format!("CA{n}"), &EndReason::AgentHangup);
-        }
-        assert_eq!(calls.ledger().after.len(), REMEMBERED_CALLS);
-        assert_eq!(calls.after("CA0"), After::Fallback);
     }
 }

@@ -84,6 +84,11 @@ impl Carrier {
         Self { client, access: access(config), tries: TRIES }
     }
 
+    /// The setting without which nothing can be asked, where it is missing.
+    pub(crate) fn missing(&self) -> Option<&'static str> {
+        self.access.as_ref().err().copied()
+    }
+
     /// Places a call.
     pub(crate) async fn create(&self, call: &CreateCall) -> Result<CallResource, CarrierError> {
         let answer = self.ask(Method::POST, "Calls.json", &call.form(), Again::WhenThrottled).await?;

@@ -9,12 +9,16 @@ use telemetry::{
 };
 
 mod address;
+mod api;
 mod carrier;
+mod events;
 
-pub(crate) use address::is_dialable;
 use address::read_origin;
 pub use address::{Origin, WorkerAddress};
+pub(crate) use address::{is_dialable, is_number};
+pub use api::{Api, Outbound};
 pub use carrier::{Carrier, Credentials};
+pub use events::Events;
 
 /// Settings that are read here; each part of the configuration adds its own.
 const OWN_SETTINGS: &[Setting] = &[
@@ -36,7 +40,7 @@ const OWN_SETTINGS: &[Setting] = &[
     Setting {
         name: "TWILIO_PHONE_NUMBER",
         default: None,
-        help: "Your number in E.164 form; checked, and for outbound calls to come",
+        help: "Your number in E.164 form: caller id of outbound calls that name none",
     },
     Setting {
         name: "TWILIO_SKIP_VALIDATION",
@@ -78,7 +82,8 @@ const OWN_SETTINGS: &[Setting] = &[
 ];
 
 /// Every setting of the gateway.
-pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| [OWN_SETTINGS, carrier::SETTINGS].concat());
+pub static SETTINGS: LazyLock<Vec<Setting>> =
+    LazyLock::new(|| [OWN_SETTINGS, carrier::SETTINGS, api::SETTINGS, events::SETTINGS].concat());
 
 /// What the gateway runs with.
 #[derive(Debug, Clone)]
@@ -97,6 +102,8 @@ pub struct Config {
     pub account_sid: Option<String>,
     /// How the carrier's REST API is reached.
     pub carrier: Carrier,
+    /// Caller id of calls that name none.
+    pub phone_number: Option<Sensitive<String>>,
     /// Tickets are checked.
     pub require_ticket: bool,
     /// Key of the tickets; without any secret to derive it from, each run makes its own.
@@ -111,6 +118,12 @@ pub struct Config {
     pub max_calls: u32,
     /// Longest call.
     pub max_call: Duration,
+    /// The calls API.
+    pub api: Api,
+    /// Dialling out.
+    pub outbound: Outbound,
+    /// Events to the user's own webhook.
+    pub events: Events,
     /// Drain, threads, logs.
     pub process: Process,
 }
@@ -141,7 +154,8 @@ impl Config {
         if account_sid.as_ref().is_some_and(|sid| !sid.starts_with("AC")) {
             reader.mistake("TWILIO_ACCOUNT_SID", "must begin with AC; an API key (SK…) is not an account");
         }
-        if reader.text("TWILIO_PHONE_NUMBER").is_some_and(|number| !number.starts_with('+') || !is_dialable(number)) {
+        let phone_number = reader.secret("TWILIO_PHONE_NUMBER");
+        if phone_number.as_ref().is_some_and(|number| !is_number(number.expose())) {
             reader.mistake("TWILIO_PHONE_NUMBER", "must be a number in E.164 form, such as +15550100");
         }
         let carrier = Carrier::read(&mut reader);
@@ -162,6 +176,8 @@ impl Config {
         };
         let max_calls = u32::try_from(reader.number("MAX_CALLS", 1..=100_000)).unwrap_or(u32::MAX);
         let max_call = Duration::from_secs(reader.number("MAX_CALL_SECONDS", 1..=86_400));
+        let (api, outbound) = (Api::read(&mut reader), Outbound::read(&mut reader));
+        let events = Events::read(&mut reader);
         let process = reader.process();
         let ticket_key = ticket_secret.map(|secret| Key::derive(&secret, "tandem ticket"));
         let complete = (|| {
@@ -173,6 +189,7 @@ impl Config {
                 skip_validation,
                 account_sid,
                 carrier,
+                phone_number,
                 require_ticket,
                 ticket_key,
                 workers: workers?,
@@ -180,6 +197,9 @@ impl Config {
                 fallback,
                 max_calls,
                 max_call,
+                api,
+                outbound,
+                events,
                 process,
             })
         })();

@@ -16,9 +16,11 @@ use std::{io, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+mod api;
 #[allow(dead_code, reason = "the calls API is built on it")]
 mod backoff;
 mod call;
+mod callbacks;
 mod calls;
 #[allow(dead_code, reason = "the calls API is built on it")]
 mod carrier;
@@ -26,7 +28,12 @@ mod carrier;
 mod client;
 pub mod config;
 mod fleet;
+mod news;
+mod outbound;
 mod problem;
+mod rate;
+mod registry;
+mod router;
 mod server;
 pub mod session;
 mod socket;

@@ -1,6 +1,6 @@
-//! Routes, listeners, the shards that serve them, and the phases of the drain; no rule about calls.
+//! Listeners, the shards that serve them, and the phases of the drain; no rule about calls.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::Service as _};
 use hyper_util::{
@@ -11,24 +11,28 @@ use serde_json::json;
 use telemetry::shards::{Arrivals, Seat, Shards};
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use warp::{Filter, Reply, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use crate::{
+    api::Access,
     call::Surroundings,
     calls::{Calls, Phase},
+    carrier::Carrier,
+    client::Client,
     config::Config,
     fleet::Fleet,
-    problem::{self, Problem},
+    news::News,
+    outbound::Outbound,
+    problem::Problem,
+    registry::Registry,
+    router,
     ticket::Key,
-    webhook::{self, Webhook},
     worker::Dialer,
 };
-
-/// Largest form taken; Twilio's have about 1 KB.
-const MAX_FORM_BYTES: u64 = 64 << 10;
 
 /// How long a peer may take to send its request's head, or to send another one on the same connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
@@ -61,6 +65,11 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let (calls, fleet) = (Calls::new(config.max_calls), Fleet::new());
+    let registry = Registry::new(config.outbound.limits, config.max_call, News);
+    let client = Client::new(Handle::current())?;
+    let carrier = Carrier::new(&config.carrier, client);
+    let (outbound, desk) = Outbound::new(&config.outbound, config.origin.clone(), carrier, registry.clone());
+    let access = Access::new(&config.api);
     let ticket_key = match &config.ticket_key {
         Some(key) => key.clone(),
         None => {
@@ -72,12 +81,16 @@ pub(crate) async fn serve(
     let closed = CancellationToken::new();
     let shards = Shards::start(config.process.shards, "gateway", {
         let (config, calls, fleet, closed) = (Arc::clone(&config), calls.clone(), fleet.clone(), closed.clone());
+        let (registry, outbound, access) = (registry.clone(), outbound, access);
         move |_, arrivals| {
             let around = Surroundings {
                 config: Arc::clone(&config),
                 ticket_key: ticket_key.clone(),
                 calls: calls.clone(),
+                registry: registry.clone(),
                 dialer: Arc::new(Dialer::new(fleet.clone())),
+                outbound: outbound.clone(),
+                access: access.clone(),
             };
             serve_shard(arrivals, around, closed.clone())
         }
@@ -87,6 +100,8 @@ pub(crate) async fn serve(
             let (fleet, config) = (fleet.clone(), Arc::clone(&config));
             async move { fleet.follow(&config.workers).await }
         }),
+        tokio::spawn(desk.run()),
+        tokio::spawn(async move { registry.sweep().await }),
         tokio::spawn(serve_operations(operations, Arc::clone(&config), calls.clone(), fleet)),
     ];
     tracing::info!(address = %listener.local_addr()?, shards = config.process.shards, origin = config.origin.http(""), "gateway up");
@@ -127,7 +142,7 @@ async fn drain(calls: &Calls, limit: Duration) {
 }
 
 async fn serve_shard(mut arrivals: Arrivals, around: Surroundings, closed: CancellationToken) {
-    let routes = routes(around);
+    let routes = router::routes(around);
     while let Some((stream, seat)) = arrivals.next().await {
         tokio::spawn(serve_connection(stream, seat, routes.clone(), closed.clone()));
     }
@@ -155,61 +170,6 @@ async fn serve_connection(stream: TcpStream, seat: Seat, routes: BoxedFilter<(Re
         ended = connection => if let Err(error) = ended { tracing::debug!(%error, "an HTTP connection broke") },
         () = closed.cancelled() => {}
     }
-}
-
-fn routes(around: Surroundings) -> BoxedFilter<(Response,)> {
-    let with = {
-        let around = around.clone();
-        warp::any().map(move || around.clone())
-    };
-    let target = warp::path::full().and(raw_query()).map(|path: warp::path::FullPath, query: String| {
-        if query.is_empty() { path.as_str().to_owned() } else { format!("{}?{query}", path.as_str()) }
-    });
-    let webhook = warp::post()
-        .and(target)
-        .and(warp::header::headers_cloned())
-        .and(warp::body::content_length_limit(MAX_FORM_BYTES))
-        .and(warp::body::bytes())
-        .map(|target, headers, body| Webhook { target, headers, body });
-
-    let incoming = warp::path!("voice" / "incoming").or(warp::path!("twiml")).unify().or(warp::path!("voice")).unify();
-    let incoming =
-        incoming.and(with.clone()).and(webhook).map(|around, webhook| answer(webhook::incoming(&around, &webhook)));
-    let after = warp::path!("voice" / "after")
-        .and(with.clone())
-        .and(webhook)
-        .map(|around, webhook| answer(webhook::after(&around, &webhook)));
-    let status = warp::path!("voice" / "stream-status")
-        .and(with.clone())
-        .and(webhook)
-        .map(|around, webhook| answer(webhook::stream_status(&around, &webhook)));
-    let stream = warp::path!("voice" / "stream")
-        .or(warp::path!("ws"))
-        .unify()
-        .or(warp::path!("ws" / "twilio" / String).map(|_session| ()).untuple_one())
-        .unify()
-        .and(warp::get())
-        .and(with.clone())
-        .and(target)
-        .and(warp::header::headers_cloned())
-        .and(warp::ext::optional())
-        .and(warp::ext::get())
-        .map(|around, target: String, headers, upgrade, seat| {
-            answer(webhook::stream(around, &target, &headers, upgrade, seat))
-        });
-    let health = warp::path!("health").and(warp::get()).and(with).map(|around| webhook::health(&around));
-
-    let all = incoming.or(after).unify().or(status).unify().or(stream).unify().or(health).unify();
-    all.recover(problem::recover).map(Reply::into_response).boxed()
-}
-
-/// The query as it came, empty when there is none.
-fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
-    warp::query::raw().or_else(async |_| Ok::<_, Infallible>((String::new(),)))
-}
-
-fn answer(result: Result<Response, Problem>) -> Response {
-    result.unwrap_or_else(Reply::into_response)
 }
 
 async fn serve_operations(listener: TcpListener, config: Arc<Config>, calls: Calls, fleet: Fleet) {

@@ -20,7 +20,7 @@ mod outcome;
 mod uplink;
 
 use downlink::{Downlink, Full, MarkBack};
-pub use message::{Command, FromWorker, Input, NoWorker, ToWorker};
+pub use message::{Command, FromWorker, Input, Instructed, Instruction, NoWorker, Order, ToWorker};
 pub use outcome::{CloseCode, EndReason, Stats};
 use uplink::Uplink;
 
@@ -119,6 +119,7 @@ impl Session {
             Input::NoWorker(why) => self.end(EndReason::NoWorker(why)),
             Input::Worker(message) => self.on_worker(message),
             Input::WorkerGone => self.on_worker_gone(),
+            Input::Order(order) => self.on_order(order),
             Input::Drain => self.end(EndReason::GatewayDrained),
             Input::Tick => {}
         }
@@ -248,6 +249,28 @@ impl Session {
             }
             FromWorker::Hangup { after_playback } => self.on_ending(EndReason::AgentHangup, after_playback),
             FromWorker::Transfer { to, after_playback } => self.on_ending(EndReason::AgentTransfer(to), after_playback),
+            FromWorker::Instructed(id, outcome) => self.commands.push_back(Command::Instructed(id, outcome)),
+        }
+    }
+
+    fn on_order(&mut self, order: Order) {
+        let is_on = matches!(self.state, State::Connecting { .. } | State::Live { .. });
+        match order {
+            Order::Hangup => self.end(EndReason::ApiHangup),
+            Order::Transfer(to) if matches!(self.state, State::Live { .. }) => {
+                self.on_ending(EndReason::ApiTransfer(to), true);
+            }
+            // Without an agent there is nothing to be heard before.
+            Order::Transfer(to) => self.end(EndReason::ApiTransfer(to)),
+            Order::CarrierSay(words) => self.end(EndReason::CarrierSay(words)),
+            Order::Instruct(id, what) if is_on => {
+                self.uplink.push_control(ToWorker::Instruct(id, what), &mut self.stats);
+            }
+            Order::Instruct(id, _) => self.commands.push_back(Command::Instructed(id, Instructed::TooLate)),
+            Order::Notice(kind, value) if is_on => {
+                self.uplink.push_control(ToWorker::Notice(kind, value), &mut self.stats);
+            }
+            Order::Notice(..) => {}
         }
     }
 

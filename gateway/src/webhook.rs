@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use hyper::upgrade::OnUpgrade;
 use telemetry::shards::Seat;
 use warp::{Reply, reply::Response};
 
 use crate::{
+    api::MAX_VALUE_CHARS,
     call::{self, Surroundings, since_epoch},
-    calls::{After, Phase},
-    config::{Fallback, is_dialable},
+    calls::Phase,
+    config::{Config, Fallback, is_dialable},
     problem::Problem,
+    registry::{After, Status},
     socket::{self, BadHandshake, Socket},
     ticket::{self, Nonce},
     twilio::{
@@ -24,9 +26,6 @@ use crate::{
 /// Header of the signature.
 const SIGNATURE: &str = "x-twilio-signature";
 
-/// Twilio's limit for the value of a `<Parameter>`, in characters.
-const PARAMETER_CHARS: usize = 499;
-
 /// One request of Twilio's, not yet believed.
 #[derive(Debug)]
 pub(crate) struct Webhook {
@@ -37,14 +36,14 @@ pub(crate) struct Webhook {
 }
 
 /// The decoded fields of a request that Twilio signed.
-struct Signed(Vec<(String, String)>);
+pub(crate) struct Signed(Vec<(String, String)>);
 
 impl Signed {
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    fn call_sid(&self) -> Result<&str, Problem> {
+    pub(crate) fn call_sid(&self) -> Result<&str, Problem> {
         let is_sid = |sid: &&str| (1..=64).contains(&sid.len()) && sid.bytes().all(|byte| byte.is_ascii_alphanumeric());
         self.get("CallSid").filter(is_sid).ok_or(Problem::Field("CallSid"))
     }
@@ -57,66 +56,91 @@ pub(crate) fn incoming(around: &Surroundings, webhook: &Webhook) -> Result<Respo
     let Surroundings { config, calls, .. } = around;
     if calls.phase() != Phase::Open {
         tracing::info!(call_sid, "call refused: draining");
-        return Ok(fallback(&config.fallback));
+        return Ok(fallback(config));
     }
     if calls.is_full() {
         tracing::warn!(call_sid, "call refused: MAX_CALLS are live");
         return Ok(xml(&Twiml::Busy));
     }
-    let mut nonce = Nonce::default();
-    getrandom::fill(&mut nonce).map_err(|_| Problem::Internal)?;
-    let ticket = around.ticket_key.mint(call_sid, since_epoch(), nonce);
+    let short = |name| signed.get(name).unwrap_or_default().chars().take(MAX_VALUE_CHARS).collect::<String>();
+    around.registry.incoming(call_sid, &short("From"), &short("To"), |record| {
+        record.agent.clone_from(&config.default_agent);
+        record.webhook.clone_from(&config.events.url);
+    });
     let is_voice = webhook.target.split('?').next().is_some_and(|path| path.trim_end_matches('/') == "/voice");
-    let stream = if is_voice {
-        // A label for logs and proxies, fresh for each call; the ticket is the secret.
-        format!("/ws/twilio/{:016x}", getrandom::u64().map_err(|_| Problem::Internal)?)
-    } else {
-        "/voice/stream".to_owned()
-    };
-    let short = |name| signed.get(name).unwrap_or_default().chars().take(PARAMETER_CHARS).collect::<String>();
-    let (from, to) = (short("From"), short("To"));
-    let parameters = [(ticket::PARAMETER, ticket.as_str()), ("from", &from), ("to", &to)];
-    calls.expect(call_sid);
     tracing::info!(call_sid, "call incoming");
-    Ok(xml(&Twiml::Connect {
-        stream: &config.origin.websocket(&stream),
-        after: &config.origin.http("/voice/after"),
-        status: &config.origin.http("/voice/stream-status"),
-        parameters: &parameters,
-    }))
+    connect(around, call_sid, is_voice, None)
+}
+
+/// Somebody answered a call that we placed: the TwiML that connects it.
+pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Result<Response, Problem> {
+    let signed = verify(around, webhook)?;
+    let call_sid = signed.call_sid()?;
+    let answered = around.registry.change(id, |record, now| {
+        let is_ours = record.call_sid.get_or_insert_with(|| call_sid.to_owned()) == call_sid;
+        let event = if is_ours { record.enter(Status::InProgress, now) } else { None };
+        (is_ours.then(|| (record.stream_url.clone(), record.unwanted)), event)
+    });
+    match answered {
+        Some(Some((_, true))) => Ok(xml(&Twiml::Hangup)),
+        Some(Some((Some(elsewhere), false))) => Ok(xml(&Twiml::ConnectElsewhere(&elsewhere))),
+        Some(Some((None, false))) => {
+            tracing::info!(call_sid, call = id, "outbound call answered");
+            connect(around, call_sid, false, None)
+        }
+        Some(None) => Err(Problem::CallUnknown),
+        // This gateway has forgotten what the call is for, but somebody is on the line.
+        None => {
+            tracing::warn!(call_sid, "an outbound call that this gateway does not know was answered");
+            Ok(fallback(&around.config))
+        }
+    }
 }
 
 /// A stream ended: what comes next.
 pub(crate) fn after(around: &Surroundings, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
-    Ok(match around.calls.after(call_sid) {
-        After::Hangup => xml(&Twiml::Hangup),
-        After::Transfer(to) if is_dialable(&to) => xml(&Twiml::Dial(&to)),
+    let dialled = around.config.origin.http("/voice/dialled");
+    Ok(match around.registry.after(call_sid) {
+        After::Hangup => {
+            around.registry.settle(call_sid);
+            xml(&Twiml::Hangup)
+        }
+        After::Transfer(to) if is_dialable(&to) => xml(&Twiml::Dial { to: &to, after: &dialled }),
         After::Transfer(_) => {
             tracing::warn!(call_sid, "the agent asked for a transfer to what is no number in E.164 and no SIP address");
-            fallback(&around.config.fallback)
+            around.registry.settle(call_sid);
+            fallback(&around.config)
+        }
+        After::Say(words) if around.calls.phase() == Phase::Open => connect(around, call_sid, false, Some(&words))?,
+        After::Say(words) => {
+            around.registry.settle(call_sid);
+            xml(&Twiml::Say(&words))
         }
         After::Fallback => {
             tracing::info!(call_sid, "caller gets the fallback");
-            fallback(&around.config.fallback)
+            if matches!(around.config.fallback, Fallback::Say(_)) {
+                around.registry.settle(call_sid);
+            }
+            fallback(&around.config)
         }
     })
 }
 
-/// Twilio tells how a stream fares: the only sign of a handshake that never reached us.
-pub(crate) fn stream_status(around: &Surroundings, webhook: &Webhook) -> Result<Response, Problem> {
+/// The number to which a call was handed has hung up, or never answered.
+pub(crate) fn dialled(around: &Surroundings, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
-    match signed.get("StreamEvent") {
-        Some("stream-error") => {
-            let error: String =
-                signed.get("StreamError").unwrap_or("not said").chars().filter(|c| !c.is_control()).take(200).collect();
-            tracing::warn!(call_sid, error, "Twilio could not stream");
-        }
-        event => tracing::debug!(call_sid, event, "stream status"),
-    }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let outcome = signed.get("DialCallStatus").unwrap_or_default();
+    let was_answered = matches!(outcome, "completed" | "answered");
+    tracing::info!(call_sid, was_answered, "the call that was handed on has ended");
+    around.registry.settle(call_sid);
+    Ok(match &around.config.fallback {
+        // A caller that nobody took is told so, unless the fallback was what nobody took.
+        Fallback::Say(_) if !was_answered => fallback(&around.config),
+        Fallback::Say(_) | Fallback::Dial(_) => xml(&Twiml::Hangup),
+    })
 }
 
 /// Twilio opens the media socket.
@@ -150,7 +174,39 @@ pub(crate) fn health(around: &Surroundings) -> Response {
     response
 }
 
-fn verify(around: &Surroundings, Webhook { target, headers, body }: &Webhook) -> Result<Signed, Problem> {
+/// `<Connect>` for a call that the registry knows, with a fresh ticket.
+fn connect(around: &Surroundings, call_sid: &str, is_voice: bool, say: Option<&str>) -> Result<Response, Problem> {
+    let record = around.registry.get(call_sid).ok_or(Problem::Internal)?;
+    let mut nonce = Nonce::default();
+    getrandom::fill(&mut nonce).map_err(|_| Problem::Internal)?;
+    let ticket = around.ticket_key.mint(call_sid, since_epoch(), nonce);
+    let stream = if is_voice {
+        // A label for logs and proxies, fresh for each call; the ticket is the secret.
+        format!("/ws/twilio/{:016x}", getrandom::u64().map_err(|_| Problem::Internal)?)
+    } else {
+        "/voice/stream".to_owned()
+    };
+    let mut parameters = vec![
+        (ticket::PARAMETER, ticket.as_str()),
+        ("from", record.from.expose()),
+        ("to", record.to.expose()),
+        ("agent", &record.agent),
+        (call::DIRECTION, record.direction.label()),
+    ];
+    if !record.language.is_empty() {
+        parameters.push(("language", &record.language));
+    }
+    parameters.extend(record.parameters.expose().iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    Ok(xml(&Twiml::Connect {
+        stream: &around.config.origin.websocket(&stream),
+        after: &around.config.origin.http("/voice/after"),
+        status: &around.config.origin.http("/voice/stream-status"),
+        parameters: &parameters,
+        say: say.map(|words| (words, record.language.as_str())),
+    }))
+}
+
+pub(crate) fn verify(around: &Surroundings, Webhook { target, headers, body }: &Webhook) -> Result<Signed, Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_form = content_type
         .split(';')
@@ -182,11 +238,11 @@ fn check(around: &Surroundings, url: String, headers: &HeaderMap, body: Body<'_>
     Err(Problem::Signature { url })
 }
 
-fn fallback(fallback: &Fallback) -> Response {
-    match fallback {
+fn fallback(config: &Config) -> Response {
+    match &config.fallback {
         Fallback::Say(words) if words.is_empty() => xml(&Twiml::Hangup),
         Fallback::Say(words) => xml(&Twiml::Say(words)),
-        Fallback::Dial(to) => xml(&Twiml::Dial(to.expose())),
+        Fallback::Dial(to) => xml(&Twiml::Dial { to: to.expose(), after: &config.origin.http("/voice/dialled") }),
     }
 }
 

@@ -23,7 +23,7 @@ use tonic::{
 
 use crate::{
     fleet::{Fleet, Occupied, Worker, choose},
-    session::{EndReason, FromWorker, NoWorker, ToWorker},
+    session::{EndReason, FromWorker, Instructed, Instruction, NoWorker, ToWorker},
 };
 
 /// HTTP/2 flow control for all calls of one connection. Measured: a small or adaptive window stalls hundreds of
@@ -45,6 +45,8 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const AVOID_FULL: Duration = Duration::from_secs(1);
 /// How long a worker that cannot be reached or is about to stop is left out.
 const AVOID_GONE: Duration = Duration::from_secs(5);
+/// Longest reason why an instruction was not taken.
+const MAX_DETAIL_CHARS: usize = 400;
 /// Largest message of a worker: a checkpoint and its frame.
 const MAX_MESSAGE_BYTES: usize = 128 << 10;
 
@@ -120,6 +122,25 @@ impl Dialer {
             }
         }
         Err(worst)
+    }
+
+    /// The agents of one of the workers.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub(crate) async fn agents(&self) -> Result<Vec<String>, NoWorker> {
+        let mut candidates = self.fleet.workers();
+        for _ in 0..ATTEMPTS {
+            let draw = |_| getrandom::u32().map_or(0, |n| n as usize);
+            let Some(worker) = choose(&mut candidates, draw) else { break };
+            let Ok(Connection { channel, calls }) = self.connection(&worker) else { continue };
+            let _line = Line(calls);
+            let asked = async { VoiceServiceClient::new(channel).get_info(v1::GetInfoRequest {}).await };
+            if let Ok(Ok(info)) = timeout(ATTEMPT_LIMIT, asked).await {
+                return Ok(info.into_inner().agents);
+            }
+        }
+        Err(NoWorker::Unreachable)
     }
 
     async fn ask(&self, worker: &Arc<Worker>, open: v1::Open) -> Result<Link, Status> {
@@ -225,6 +246,9 @@ impl Link {
             Message::Interrupt(v1::Interrupt { utterance }) => FromWorker::Interrupt(utterance),
             Message::Hangup(v1::Hangup { after_playback, .. }) => FromWorker::Hangup { after_playback },
             Message::Transfer(v1::Transfer { to, after_playback }) => FromWorker::Transfer { to, after_playback },
+            Message::Instructed(v1::Instructed { id, outcome, detail }) => {
+                FromWorker::Instructed(id, instructed(outcome, detail))
+            }
             Message::Draining(_) => {
                 self.occupied.0.avoid_for(AVOID_GONE);
                 return None;
@@ -234,8 +258,7 @@ impl Link {
             | Message::Speech(_)
             | Message::Transcript(_)
             | Message::TurnMetrics(_)
-            | Message::Checkpoint(_)
-            | Message::Instructed(_) => {
+            | Message::Checkpoint(_) => {
                 return None;
             }
         })
@@ -281,17 +304,44 @@ pub(crate) fn to_wire(message: ToWorker) -> Box<ConverseRequest> {
         ToWorker::Played { utterance, ms, media_time_ms, cleared } => {
             Message::Played(v1::Played { utterance, ms, media_time_ms, cleared })
         }
+        ToWorker::Instruct(id, what) => Message::Instruct(v1::Instruct { id, instruction: Some(instruction(what)) }),
+        ToWorker::Notice(kind, value) => Message::Notice(v1::Notice { kind: kind.to_owned(), value }),
         ToWorker::Close(reason) => Message::Close(v1::Close { reason: close_reason(&reason).into() }),
     };
     Box::new(ConverseRequest { message: Some(message) })
+}
+
+fn instruction(what: Instruction) -> v1::instruct::Instruction {
+    use v1::instruct::Instruction as Wire;
+
+    match what {
+        Instruction::Say(text) => Wire::Say(v1::Say { text }),
+        Instruction::PlayDigits(digits) => Wire::PlayDigits(v1::PlayDigits { digits }),
+        Instruction::ChangeAgent(agent) => Wire::ChangeAgent(v1::ChangeAgent { agent }),
+        Instruction::Hold => Wire::Hold(v1::Hold {}),
+        Instruction::Resume => Wire::Resume(v1::Resume {}),
+    }
+}
+
+fn instructed(outcome: i32, detail: String) -> Instructed {
+    use v1::InstructOutcome as Wire;
+
+    let detail = detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
+    match Wire::try_from(outcome) {
+        Ok(Wire::Done) => Instructed::Done,
+        Ok(Wire::Invalid) => Instructed::Invalid(detail),
+        Ok(Wire::UnknownAgent) => Instructed::UnknownAgent(detail),
+        // Neither is what a newer worker may answer any sign that it was done.
+        Ok(Wire::Unsupported | Wire::Unspecified) | Err(_) => Instructed::Unsupported(detail),
+    }
 }
 
 const fn close_reason(reason: &EndReason) -> CloseReason {
     match reason {
         EndReason::CallerHangup => CloseReason::CallerHangup,
         EndReason::CallerLost | EndReason::CallerSilent | EndReason::CallerStalled => CloseReason::MediaLost,
-        EndReason::AgentHangup => CloseReason::AgentHangup,
-        EndReason::AgentTransfer(_) => CloseReason::Transfer,
+        EndReason::AgentHangup | EndReason::ApiHangup => CloseReason::AgentHangup,
+        EndReason::AgentTransfer(_) | EndReason::ApiTransfer(_) | EndReason::CarrierSay(_) => CloseReason::Transfer,
         EndReason::MaxDuration => CloseReason::Limit,
         EndReason::GatewayDrained => CloseReason::GatewayDrain,
         EndReason::ProtocolError | EndReason::UnsupportedMedia => CloseReason::Protocol,

@@ -10,7 +10,7 @@ use audio_worker::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use gateway::{
-    session::{Command, FromWorker, Input, NoWorker, Session, ToWorker},
+    session::{Command, FromWorker, Input, Instruction, NoWorker, Order, Session, ToWorker},
     ticket,
     twilio::{
         message::{Event, Inbound, MAX_PAYLOAD_BYTES, Malformed, Mark, Media, Outbound, Start},
@@ -119,7 +119,7 @@ impl Seen {
                     queued += mulaw.len();
                 }
                 ToWorker::Close(_) => self.farewells += 1,
-                ToWorker::Dtmf(_) | ToWorker::Played { .. } => {}
+                ToWorker::Dtmf(_) | ToWorker::Played { .. } | ToWorker::Instruct(..) | ToWorker::Notice(..) => {}
             }
         }
         assert!(queued <= 8000, "{queued} samples for the worker");
@@ -160,7 +160,14 @@ fn input(kind: u8, n: u64) -> Input {
         23 => Input::CallerAlive,
         24 => Input::CallerGone,
         25 => Input::CallerBroken,
-        26 => Input::CallerBinary,
+        26 if n % 2 == 0 => Input::CallerBinary,
+        26 => Input::Order(match n % 5 {
+            0 => Order::Hangup,
+            1 => Order::Transfer("+15550111".into()),
+            2 => Order::CarrierSay("hello".into()),
+            3 => Order::Notice("answered_by", "human".into()),
+            _ => Order::Instruct(u64::from(kind), Instruction::Hold),
+        }),
         27 => Input::CallerMalformed(Malformed::Json),
         28 => Input::WriteBlocked,
         29 => Input::WriteDone,

@@ -68,11 +68,16 @@ impl FromStr for WorkerAddress {
 
 /// A number in E.164, or a SIP address.
 pub(crate) fn is_dialable(to: &str) -> bool {
-    let digits = |number: &str| (7..=15).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
-    to.strip_prefix('+').is_some_and(|number| digits(number) && !number.starts_with('0'))
+    is_number(to)
         || to.strip_prefix("sip:").is_some_and(|address| {
             address.contains('@') && address.len() <= 255 && address.bytes().all(|byte| byte.is_ascii_graphic())
         })
+}
+
+/// A number in E.164 form: a plus and at most 15 digits (ITU-T E.164).
+pub(crate) fn is_number(to: &str) -> bool {
+    let digits = |number: &str| (7..=15).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    to.strip_prefix('+').is_some_and(|number| digits(number) && !number.starts_with('0'))
 }
 
 pub(super) fn read_origin(reader: &mut Reader<'_>) -> Option<Origin> {

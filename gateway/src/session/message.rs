@@ -37,10 +37,57 @@ pub enum Input {
     Worker(FromWorker),
     /// The worker ended the stream, or it broke.
     WorkerGone,
+    /// Somebody who may wants something of this call.
+    Order(Order),
     /// This gateway stops; the call ends now.
     Drain,
     /// Time passed.
     Tick,
+}
+
+/// What the calls API, or Twilio by a callback, wants of a live call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// End it now.
+    Hangup,
+    /// Hand it to another number once what was said has been heard.
+    Transfer(String),
+    /// Let the carrier say this, then come back with a new stream.
+    CarrierSay(String),
+    /// For the agent; answered by [`Command::Instructed`] under this id.
+    Instruct(u64, Instruction),
+    /// Something that the agent may want to know: kind and value.
+    Notice(&'static str, String),
+}
+
+/// What an agent is told to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instruction {
+    /// Say this text.
+    Say(String),
+    /// Play these keys as in-band tones.
+    PlayDigits(String),
+    /// Hand the conversation to the agent of this name.
+    ChangeAgent(String),
+    /// Neither hear nor talk.
+    Hold,
+    /// Go on.
+    Resume,
+}
+
+/// What became of an instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instructed {
+    /// It was taken.
+    Done,
+    /// It is wrong; why, in words.
+    Invalid(String),
+    /// No such agent; why, in words.
+    UnknownAgent(String),
+    /// The agent cannot do that; why, in words.
+    Unsupported(String),
+    /// The call has no worker any more, or ends.
+    TooLate,
 }
 
 /// Why no worker takes a call.
@@ -82,6 +129,8 @@ pub enum FromWorker {
         /// Only after what was said has been heard.
         after_playback: bool,
     },
+    /// What became of an instruction, by its id.
+    Instructed(u64, Instructed),
 }
 
 /// What a worker is told.
@@ -109,6 +158,10 @@ pub enum ToWorker {
         /// The rest was thrown away.
         cleared: bool,
     },
+    /// An instruction and its id.
+    Instruct(u64, Instruction),
+    /// Something that the agent may want to know: kind and value.
+    Notice(&'static str, String),
     /// The call is over.
     Close(EndReason),
 }
@@ -124,6 +177,8 @@ pub enum Command {
     Ping,
     /// Close the socket with this code.
     CloseSocket(CloseCode),
+    /// The answer to [`Order::Instruct`].
+    Instructed(u64, Instructed),
     /// The call is over; nothing follows.
     Finished(EndReason),
 }

@@ -45,6 +45,12 @@ pub enum EndReason {
     AgentHangup,
     /// The agent handed the call to this number.
     AgentTransfer(String),
+    /// The calls API ended it.
+    ApiHangup,
+    /// The calls API handed it to this number.
+    ApiTransfer(String),
+    /// The carrier says this, then the call comes back with a new stream.
+    CarrierSay(String),
     /// The call reached its longest.
     MaxDuration,
     /// This gateway stopped.
@@ -75,6 +81,9 @@ impl EndReason {
             Self::WorkerLost => "worker_lost",
             Self::AgentHangup => "agent_hangup",
             Self::AgentTransfer(_) => "agent_transfer",
+            Self::ApiHangup => "api_hangup",
+            Self::ApiTransfer(_) => "api_transfer",
+            Self::CarrierSay(_) => "carrier_say",
             Self::MaxDuration => "max_duration",
             Self::GatewayDrained => "gateway_drained",
             Self::Panicked => "panicked",
@@ -89,6 +98,9 @@ impl EndReason {
             | Self::CallerStalled
             | Self::AgentHangup
             | Self::AgentTransfer(_)
+            | Self::ApiHangup
+            | Self::ApiTransfer(_)
+            | Self::CarrierSay(_)
             | Self::MaxDuration => CloseCode::Normal,
             Self::StartTimeout | Self::TicketRefused(_) | Self::ProtocolError => CloseCode::Policy,
             Self::UnsupportedMedia => CloseCode::Unsupported,

@@ -54,6 +54,7 @@ fn command(command: &Command) -> String {
         Command::OpenWorker(start) => format!("open {}", start.call_sid),
         Command::Ping => "ping".into(),
         Command::CloseSocket(code) => format!("close {code:?}"),
+        Command::Instructed(id, outcome) => format!("instructed {id} {outcome:?}"),
         Command::Finished(reason) => format!("finished {}", reason.label()),
     }
 }
@@ -73,6 +74,8 @@ fn worker(message: &ToWorker) -> String {
         ToWorker::Played { utterance, ms, media_time_ms, cleared } => {
             format!("{} u{utterance}:{ms} @{media_time_ms}", if *cleared { "cleared" } else { "played" })
         }
+        ToWorker::Instruct(id, what) => format!("instruct {id} {what:?}"),
+        ToWorker::Notice(kind, value) => format!("notice {kind} {value}"),
         ToWorker::Close(reason) => format!("bye {}", reason.label()),
     }
 }
@@ -352,7 +355,7 @@ fn limits_and_drain() {
 
 /// Any step, as numbers: milliseconds passed, kind of input, and its number.
 fn any_input() -> impl Strategy<Value = (u64, u8, u64)> {
-    (0_u64..3000, 0_u8..24, 0_u64..6)
+    (0_u64..3000, 0u8..25, 0_u64..6)
 }
 
 fn input(kind: u8, n: u64) -> Input {
@@ -386,8 +389,59 @@ fn input(kind: u8, n: u64) -> Input {
         20 => Input::WriteBlocked,
         21 => Input::WriteDone,
         22 => Input::CallerMalformed(Malformed::Json),
+        23 => Input::Order(match n % 6 {
+            0 => Order::Hangup,
+            1 => Order::Transfer("+15550111".into()),
+            2 => Order::CarrierSay("hello".into()),
+            3 => Order::Notice("answered_by", "human".into()),
+            _ => Order::Instruct(n, Instruction::Hold),
+        }),
         _ => Input::Tick,
     }
+}
+
+#[test]
+fn instructions_go_to_the_worker_and_its_answers_back() {
+    let mut script = Script::live();
+    let order = |id| Input::Order(Order::Instruct(id, Instruction::Hold));
+    assert_eq!(script.at(0, order(7)), ["instruct 7 Hold"]);
+    let answer = Input::Worker(FromWorker::Instructed(7, Instructed::Done));
+    assert_eq!(script.at(1, answer), ["instructed 7 Done"]);
+    let notice = Input::Order(Order::Notice("answered_by", "human".into()));
+    assert_eq!(script.at(2, notice), ["notice answered_by human"]);
+    script.at(3, audio(1, 160));
+    script.at(4, Input::Worker(FromWorker::Hangup { after_playback: true }));
+    assert_eq!(script.at(5, order(8)), ["instructed 8 TooLate"], "the agent has left");
+}
+
+#[test]
+fn what_comes_before_the_worker_waits_for_it() {
+    let mut script = Script::new();
+    script.at(0, start());
+    script.at(0, Input::Authorized(Ok(())));
+    assert_eq!(script.at(1, Input::Order(Order::Notice("answered_by", "fax".into()))), [""; 0]);
+    assert_eq!(script.at(2, Input::WorkerOpen), ["notice answered_by fax"]);
+}
+
+#[test]
+fn a_hang_up_from_outside_is_at_once_and_a_transfer_after_what_was_said() {
+    let mut script = Script::live();
+    script.at(0, audio(1, 160));
+    assert_eq!(script.at(1, Input::Order(Order::Transfer("+15550111".into()))), ["mark u1:20"]);
+    assert_eq!(
+        script.at(30, mark("u1:20")),
+        ["close Normal", "finished api_transfer", "played u1:20 @0", "bye api_transfer"]
+    );
+    let mut script = Script::live();
+    script.at(0, audio(1, 160));
+    assert_eq!(script.at(1, Input::Order(Order::Hangup)), ["close Normal", "finished api_hangup", "bye api_hangup"]);
+    let mut script = Script::new();
+    script.at(0, start());
+    script.at(0, Input::Authorized(Ok(())));
+    assert_eq!(
+        script.at(1, Input::Order(Order::Transfer("+15550111".into()))),
+        ["close Normal", "finished api_transfer"]
+    );
 }
 
 proptest! {

@@ -23,11 +23,20 @@ pub enum Twiml<'a> {
         status: &'a str,
         /// `<Parameter>`s, each value under 500 characters.
         parameters: &'a [(&'a str, &'a str)],
+        /// What the carrier says before, and in which language (BCP 47; empty for its own).
+        say: Option<(&'a str, &'a str)>,
     },
+    /// Connect the call to a media stream that is not ours.
+    ConnectElsewhere(&'a str),
     /// Say something, then hang up.
     Say(&'a str),
-    /// Connect the caller to a number or a SIP address.
-    Dial(&'a str),
+    /// Connect the caller to a number or a SIP address, and ask `after` what to do once that ended.
+    Dial {
+        /// Where to.
+        to: &'a str,
+        /// `<Dial action>`.
+        after: &'a str,
+    },
     /// Hang up.
     Hangup,
     /// Refuse the call with a busy tone, before it is answered.
@@ -51,7 +60,14 @@ impl Twiml<'_> {
 
     fn write_verbs(&self, writer: &mut Writer<Vec<u8>>) -> io::Result<()> {
         match self {
-            Self::Connect { stream, after, status, parameters } => {
+            Self::Connect { stream, after, status, parameters, say } => {
+                if let Some((words, language)) = say {
+                    let mut element = writer.create_element("Say");
+                    if !language.is_empty() {
+                        element = element.with_attribute(("language", *language));
+                    }
+                    element.write_text_content(BytesText::new(words))?;
+                }
                 writer.create_element("Connect").with_attribute(("action", *after)).write_inner_content(|inner| {
                     inner
                         .create_element("Stream")
@@ -68,18 +84,26 @@ impl Twiml<'_> {
                     Ok(())
                 })?;
             }
+            Self::ConnectElsewhere(stream) => {
+                writer.create_element("Connect").write_inner_content(|inner| {
+                    inner.create_element("Stream").with_attribute(("url", *stream)).write_empty()?;
+                    Ok(())
+                })?;
+                writer.create_element("Hangup").write_empty()?;
+            }
             Self::Say(words) => {
                 writer.create_element("Say").write_text_content(BytesText::new(words))?;
                 writer.create_element("Hangup").write_empty()?;
             }
-            Self::Dial(to) if to.starts_with("sip:") => {
-                writer.create_element("Dial").write_inner_content(|dial| {
-                    dial.create_element("Sip").write_text_content(BytesText::new(to))?;
+            Self::Dial { to, after } => {
+                // The caller hears it ring, and the line is not answered before the other side does.
+                let dial =
+                    writer.create_element("Dial").with_attributes([("answerOnBridge", "true"), ("action", *after)]);
+                dial.write_inner_content(|dial| {
+                    let noun = dial.create_element(if to.starts_with("sip:") { "Sip" } else { "Number" });
+                    noun.write_text_content(BytesText::new(to))?;
                     Ok(())
                 })?;
-            }
-            Self::Dial(to) => {
-                writer.create_element("Dial").write_text_content(BytesText::new(to))?;
             }
             Self::Hangup => {
                 writer.create_element("Hangup").write_empty()?;
@@ -103,6 +127,7 @@ mod tests {
             after: "https://a.example/voice/after",
             status: "https://a.example/voice/stream-status",
             parameters: &[("ticket", "t"), ("from", "\"<&>'")],
+            say: None,
         };
         assert_eq!(
             connect.write(),
@@ -115,8 +140,12 @@ mod tests {
         );
         let body = |twiml: Twiml<'_>| twiml.write().split_once("<Response>").unwrap().1.replace("</Response>", "");
         assert_eq!(body(Twiml::Say("a < b")), "<Say>a &lt; b</Say><Hangup/>");
-        assert_eq!(body(Twiml::Dial("+15550100")), "<Dial>+15550100</Dial>");
-        assert_eq!(body(Twiml::Dial("sip:a@b.example")), "<Dial><Sip>sip:a@b.example</Sip></Dial>");
+        let dial = |to| body(Twiml::Dial { to, after: "https://a.example/d" });
+        let attributes = "answerOnBridge=\"true\" action=\"https://a.example/d\"";
+        assert_eq!(dial("+15550100"), format!("<Dial {attributes}><Number>+15550100</Number></Dial>"));
+        assert_eq!(dial("sip:a@b.example"), format!("<Dial {attributes}><Sip>sip:a@b.example</Sip></Dial>"));
+        let elsewhere = body(Twiml::ConnectElsewhere("wss://b.example/x"));
+        assert_eq!(elsewhere, "<Connect><Stream url=\"wss://b.example/x\"/></Connect><Hangup/>");
         assert_eq!(body(Twiml::Hangup), "<Hangup/>");
         assert_eq!(body(Twiml::Busy), "<Reject reason=\"busy\"/>");
     }

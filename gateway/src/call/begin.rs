@@ -1,0 +1,49 @@
+//! The beginning of a media stream: whether it may begin, and what the worker is told of it.
+
+use std::collections::BTreeMap;
+
+use proto::v1;
+
+use super::{Surroundings, since_epoch};
+use crate::{ticket, twilio::message::Start};
+
+/// Name of the `<Parameter>` that tells who dialled.
+pub(crate) const DIRECTION: &str = "direction";
+
+/// Checks the ticket of a stream, and spends it.
+pub(super) fn authorize(
+    Surroundings { config, calls, ticket_key, .. }: &Surroundings,
+    start: &Start,
+) -> Result<(), ticket::Refused> {
+    if !config.require_ticket {
+        return Ok(());
+    }
+    let shown = start.parameters.get(ticket::PARAMETER).ok_or(ticket::Refused::Missing)?;
+    let good = ticket_key.check(shown, &start.call_sid, since_epoch())?;
+    calls.spend(good, since_epoch())
+}
+
+/// What the worker is told of the call, from the `<Parameter>`s of our TwiML.
+pub(super) fn opening(start: Start, default_agent: &str) -> v1::Open {
+    let mut parameters: BTreeMap<_, _> = start.parameters;
+    parameters.remove(ticket::PARAMETER);
+    let mut take = |name| parameters.remove(name).unwrap_or_default();
+    let (from, to, agent, language) = (take("from"), take("to"), take("agent"), take("language"));
+    let direction = match take(DIRECTION).as_str() {
+        "outbound" => v1::Direction::Outbound,
+        _ => v1::Direction::Inbound,
+    };
+    tracing::info!(call_sid = start.call_sid, stream_sid = start.stream_sid, "call began");
+    v1::Open {
+        call_id: start.call_sid,
+        stream_id: start.stream_sid,
+        from,
+        to,
+        direction: direction.into(),
+        codec: v1::Codec::Mulaw8000.into(),
+        agent: if agent.is_empty() { default_agent.to_owned() } else { agent },
+        language,
+        parameters: parameters.into_iter().take(32).collect(),
+        checkpoint: None,
+    }
+}
