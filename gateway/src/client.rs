@@ -196,6 +196,11 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// The patience in seconds that an answer asks for.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
 fn failure(error: &legacy::Error) -> Failure {
     let what = root(error);
     if !error.is_connect() {

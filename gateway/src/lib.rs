@@ -27,6 +27,8 @@ mod carrier;
 #[allow(dead_code, reason = "the calls API is built on it")]
 mod client;
 pub mod config;
+#[allow(dead_code, reason = "the calls API is built on it")]
+mod events;
 mod fleet;
 mod news;
 mod outbound;

@@ -153,16 +153,14 @@ impl Registry {
         change: impl FnOnce(&mut Record, Duration) -> (T, Option<&'static str>),
     ) -> Option<T> {
         let now = since_epoch();
-        let mut told = None;
-        let answer = self.book().change(id, now, |record| {
+        self.book().change(id, now, |record| {
             let (answer, event) = change(record, now);
-            told = event.map(|event| (event, record.clone()));
+            // Under the lock, so that its events keep their order; nothing is waited for.
+            if let Some(event) = event {
+                self.0.news.tell(event, record, now);
+            }
             answer
-        });
-        if let Some((event, record)) = told {
-            self.0.news.tell(event, &record, now);
-        }
-        answer
+        })
     }
 
     /// A page of calls, newest first, and where the next one goes on.

@@ -24,6 +24,7 @@ use crate::{
     carrier::Carrier,
     client::Client,
     config::Config,
+    events::EventSink,
     fleet::Fleet,
     news::News,
     outbound::Outbound,
@@ -65,8 +66,9 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let (calls, fleet) = (Calls::new(config.max_calls), Fleet::new());
-    let registry = Registry::new(config.outbound.limits, config.max_call, News);
     let client = Client::new(Handle::current())?;
+    let events = EventSink::new(&config.events, client.clone());
+    let registry = Registry::new(config.outbound.limits, config.max_call, News::new(events.clone()));
     let carrier = Carrier::new(&config.carrier, client);
     let (outbound, desk) = Outbound::new(&config.outbound, config.origin.clone(), carrier, registry.clone());
     let access = Access::new(&config.api);
@@ -121,6 +123,7 @@ pub(crate) async fn serve(
     if timeout(FAREWELL, shards.finish()).await.is_err() {
         tracing::warn!("some connections did not close in time");
     }
+    events.flush(FAREWELL).await;
     for task in background {
         task.abort();
     }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use http::{StatusCode, header};
+use http::StatusCode;
 use telemetry::Sensitive;
 
-use crate::{client::Answer, twilio::rest::ErrorBody};
+use crate::{
+    client::{Answer, retry_after},
+    twilio::rest::ErrorBody,
+};
 
 /// Bad credentials, whatever the status.
 const BAD_CREDENTIALS: u32 = 20003;
@@ -66,8 +69,7 @@ pub(super) fn of(Answer { status, headers, body }: &Answer) -> CarrierError {
     let ErrorBody { code, message, more_info } = ErrorBody::parse(body);
     let number = status.as_u16();
     if *status == StatusCode::TOO_MANY_REQUESTS || code == Some(THROTTLED) {
-        let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        return CarrierError::Throttled { retry_after: seconds.map(Duration::from_secs) };
+        return CarrierError::Throttled { retry_after: retry_after(headers) };
     }
     if *status == StatusCode::REQUEST_TIMEOUT || !status.is_client_error() {
         let what = if status.is_redirection() {
@@ -90,7 +92,7 @@ pub(super) fn of(Answer { status, headers, body }: &Answer) -> CarrierError {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use http::HeaderMap;
+    use http::{HeaderMap, header};
 
     fn meaning(status: u16, body: &str, retry_after: Option<&str>) -> CarrierError {
         let mut headers = HeaderMap::new();
