@@ -24,8 +24,8 @@ mod request;
 mod view;
 
 pub(crate) use access::Access;
+pub(crate) use request::NewCall;
 use request::{Change, Page};
-pub(crate) use request::{MAX_VALUE_CHARS, NewCall};
 pub(crate) use view::view;
 
 /// The description of this API, OpenAPI 3.1.

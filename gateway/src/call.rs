@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     outbound::Outbound,
     registry::{Attached, Registry},
+    route_table::RouteTable,
     session::{CloseCode, Command, EndReason, Input, Instructed, Instruction, NoWorker, Order, Session, Stats},
     socket::Socket,
     ticket,
@@ -30,7 +31,6 @@ use crate::{
 
 mod begin;
 
-pub(crate) use begin::DIRECTION;
 use begin::{authorize, opening};
 
 /// How long the peer may take to answer our close.
@@ -52,6 +52,7 @@ pub(crate) struct Surroundings {
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) outbound: Outbound,
     pub(crate) access: Access,
+    pub(crate) routes: RouteTable,
 }
 
 /// What the task of a call is told from outside, by the calls API or a callback.

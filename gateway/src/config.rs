@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
-use crate::ticket::Key;
+use crate::{route_table::RouteTable, ticket::Key};
 use telemetry::{
     Sensitive,
     settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
@@ -12,6 +12,7 @@ mod address;
 mod api;
 mod carrier;
 mod events;
+mod routing;
 
 use address::read_origin;
 pub use address::{Origin, WorkerAddress};
@@ -19,6 +20,7 @@ pub(crate) use address::{is_dialable, is_number};
 pub use api::{Api, Outbound};
 pub use carrier::{Carrier, Credentials};
 pub use events::Events;
+pub use routing::ROUTES_FILE;
 
 /// Settings that are read here; each part of the configuration adds its own.
 const OWN_SETTINGS: &[Setting] = &[
@@ -83,7 +85,7 @@ const OWN_SETTINGS: &[Setting] = &[
 
 /// Every setting of the gateway.
 pub static SETTINGS: LazyLock<Vec<Setting>> =
-    LazyLock::new(|| [OWN_SETTINGS, carrier::SETTINGS, api::SETTINGS, events::SETTINGS].concat());
+    LazyLock::new(|| [OWN_SETTINGS, carrier::SETTINGS, api::SETTINGS, events::SETTINGS, routing::SETTINGS].concat());
 
 /// What the gateway runs with.
 #[derive(Debug, Clone)]
@@ -112,6 +114,8 @@ pub struct Config {
     pub workers: WorkerAddress,
     /// Agent of calls that no route claims.
     pub default_agent: String,
+    /// Who takes the other calls.
+    pub routes: RouteTable,
     /// What a caller gets when no agent can be had.
     pub fallback: Fallback,
     /// Calls at a time.
@@ -163,6 +167,7 @@ impl Config {
         let ticket_secret = reader.secret("TICKET_KEY").or_else(|| auth_tokens.first().cloned());
         let workers = reader.parsed("WORKER_URL");
         let default_agent = reader.text("DEFAULT_AGENT").unwrap_or("echo").to_owned();
+        let routes = routing::read(&mut reader);
         let fallback = match reader.text("FALLBACK_DIAL") {
             Some(to) if is_dialable(to) => Fallback::Dial(Sensitive::new(to.to_owned())),
             Some(_) => {
@@ -194,6 +199,7 @@ impl Config {
                 ticket_key,
                 workers: workers?,
                 default_agent,
+                routes,
                 fallback,
                 max_calls,
                 max_call,

@@ -5,7 +5,7 @@
 //! `worker` opens the call's stream at one of the workers that `fleet` knows.
 //!
 //! Invariants:
-//! - [`session`], [`ticket`] and [`twilio`] are pure: no clock, no socket, no runtime.
+//! - [`session`], [`routes`], [`ticket`] and [`twilio`] are pure: no clock, no socket, no runtime.
 //! - The gateway never decodes audio and never paces it.
 //! - JSON and base64 end in [`twilio::message`]; HTTP statuses are chosen in `problem` only.
 //! - One task owns all the state of a call; no lock is taken per frame; what grows has a bound and a counter.
@@ -35,7 +35,9 @@ mod outbound;
 mod problem;
 mod rate;
 mod registry;
+mod route_table;
 mod router;
+pub mod routes;
 mod server;
 pub mod session;
 mod socket;
@@ -45,6 +47,7 @@ mod webhook;
 mod worker;
 
 pub use config::Config;
+pub use route_table::RouteTable;
 
 /// Runs a gateway on bound listeners until `shutdown`, then drains it.
 ///

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use gateway::{Config, config::SETTINGS};
+use gateway::{
+    Config,
+    config::{ROUTES_FILE, SETTINGS},
+};
 use telemetry::{files, log, probe, settings::Task, shutdown};
 use tokio::net::TcpListener;
 
@@ -18,6 +21,8 @@ fn main() -> anyhow::Result<ExitCode> {
         "Everything Twilio: webhooks, TwiML, the media WebSocket, marks and clear",
         &SETTINGS,
     );
+    // Whether the service is ready does not hang on a file that was changed since it began.
+    let values = if task == Task::Healthcheck { values.without(ROUTES_FILE.name) } else { values };
     let config = match Config::read(&values) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -47,6 +52,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let operations =
         TcpListener::bind(config.operations).await.with_context(|| format!("OPS_LISTEN: {}", config.operations))?;
     let shutdown = shutdown::on_signal()?;
+    config.routes.reload_on_hangup()?;
     gateway::run(config, listener, operations, shutdown).await?;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)

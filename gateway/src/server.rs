@@ -93,6 +93,7 @@ pub(crate) async fn serve(
                 dialer: Arc::new(Dialer::new(fleet.clone())),
                 outbound: outbound.clone(),
                 access: access.clone(),
+                routes: config.routes.clone(),
             };
             serve_shard(arrivals, around, closed.clone())
         }

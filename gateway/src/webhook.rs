@@ -1,6 +1,6 @@
 //! What Twilio asks over HTTP: verify, admit, answer TwiML.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -9,12 +9,12 @@ use telemetry::shards::Seat;
 use warp::{Reply, reply::Response};
 
 use crate::{
-    api::MAX_VALUE_CHARS,
     call::{self, Surroundings, since_epoch},
     calls::Phase,
     config::{Config, Fallback, is_dialable},
     problem::Problem,
-    registry::{After, Status},
+    registry::{After, Record, Status},
+    routes::{self, Incoming},
     socket::{self, BadHandshake, Socket},
     ticket::{self, Nonce},
     twilio::{
@@ -62,13 +62,13 @@ pub(crate) fn incoming(around: &Surroundings, webhook: &Webhook) -> Result<Respo
         tracing::warn!(call_sid, "call refused: MAX_CALLS are live");
         return Ok(xml(&Twiml::Busy));
     }
-    let short = |name| signed.get(name).unwrap_or_default().chars().take(MAX_VALUE_CHARS).collect::<String>();
-    around.registry.incoming(call_sid, &short("From"), &short("To"), |record| {
-        record.agent.clone_from(&config.default_agent);
-        record.webhook.clone_from(&config.events.url);
+    let of = |name| twiml::fitting(name, signed.get(name).unwrap_or_default());
+    let mut taken = None;
+    around.registry.incoming(call_sid, &of("From"), &of("To"), |record| {
+        taken = route(around, &signed, &webhook.target, record);
     });
     let is_voice = webhook.target.split('?').next().is_some_and(|path| path.trim_end_matches('/') == "/voice");
-    tracing::info!(call_sid, "call incoming");
+    tracing::info!(call_sid, route = taken, "call incoming");
     connect(around, call_sid, is_voice, None)
 }
 
@@ -95,6 +95,26 @@ pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Re
             Ok(fallback(&around.config))
         }
     }
+}
+
+/// Writes down who takes the call, and answers the place of the route that says so.
+fn route(around: &Surroundings, signed: &Signed, target: &str, record: &mut Record) -> Option<usize> {
+    let query: Vec<_> = match target.split_once('?') {
+        Some((_, query)) => url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+        None => Vec::new(),
+    };
+    let queried = Signed(query);
+    // Twilio's own fields first: what is in the address cannot pass for them.
+    let parameter = |name: &str| signed.get(name).or_else(|| queried.get(name));
+    let (from, to) = (signed.get("From").unwrap_or_default(), signed.get("To").unwrap_or_default());
+    let routes = around.routes.current();
+    let choice = routes.choose(&Incoming { to, from, parameter: &parameter });
+    choice.agent.unwrap_or(&around.config.default_agent).clone_into(&mut record.agent);
+    choice.language.unwrap_or_default().clone_into(&mut record.language);
+    let parameters = choice.parameters.into_iter().map(|(name, value)| (name.to_owned(), twiml::fitting(name, value)));
+    record.parameters = parameters.collect::<BTreeMap<_, _>>().into();
+    record.webhook.clone_from(&around.config.events.url);
+    choice.route
 }
 
 /// A stream ended: what comes next.
@@ -190,11 +210,11 @@ fn connect(around: &Surroundings, call_sid: &str, is_voice: bool, say: Option<&s
         (ticket::PARAMETER, ticket.as_str()),
         ("from", record.from.expose()),
         ("to", record.to.expose()),
-        ("agent", &record.agent),
-        (call::DIRECTION, record.direction.label()),
+        (routes::AGENT, &record.agent),
+        (routes::DIRECTION, record.direction.label()),
     ];
     if !record.language.is_empty() {
-        parameters.push(("language", &record.language));
+        parameters.push((routes::LANGUAGE, &record.language));
     }
     parameters.extend(record.parameters.expose().iter().map(|(name, value)| (name.as_str(), value.as_str())));
     Ok(xml(&Twiml::Connect {

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files and folders without clock, socket, runtime, environment or chance.
-const PURE: [&str; 15] = [
+const PURE: [&str; 17] = [
     "gateway/src/session.rs",
     "gateway/src/session",
     "gateway/src/twilio.rs",
@@ -19,6 +19,8 @@ const PURE: [&str; 15] = [
     "gateway/src/carrier/meaning.rs",
     "gateway/src/events/outbox.rs",
     "gateway/src/events/signature.rs",
+    "gateway/src/routes.rs",
+    "gateway/src/routes",
     "audio-worker/src/turn.rs",
     "audio-worker/src/turn",
     "audio-worker/src/pipeline.rs",

@@ -11,16 +11,13 @@ use crate::{
     config::{Config, is_dialable, is_number},
     problem::Problem,
     registry::Which,
+    routes::{MAX_PARAMETERS, RESERVED_NAMES},
     session::Instruction,
-    twilio::rest::{DetectionMode, RecordingChannels},
+    twilio::{
+        rest::{DetectionMode, RecordingChannels},
+        twiml::PARAMETER_CHARS,
+    },
 };
-
-/// Parameters of one call.
-pub(crate) const MAX_PARAMETERS: usize = 32;
-/// Twilio's limit for the value of a `<Parameter>`, in characters.
-pub(crate) const MAX_VALUE_CHARS: usize = 499;
-/// Names of parameters that the gateway uses itself.
-pub(crate) const RESERVED: [&str; 6] = ["ticket", "from", "to", "direction", "agent", "language"];
 
 /// Longest text to say; the contract's limit.
 const MAX_SAY_CHARS: usize = 4000;
@@ -300,11 +297,14 @@ fn check_parameters(parameters: BTreeMap<String, String>) -> Result<BTreeMap<Str
         if !is_name {
             return Err(invalid("parameters", "names must be 1 to 64 letters, digits, dots, dashes, underscores"));
         }
-        if RESERVED.contains(&name.as_str()) {
+        if RESERVED_NAMES.contains(&name.as_str()) {
             return Err(invalid("parameters", "ticket, from, to, direction, agent and language are taken"));
         }
-        if value.chars().count() > MAX_VALUE_CHARS || !is_text(value) {
-            return Err(invalid("parameters", "values must be below 500 characters without control characters"));
+        if name.len() + value.chars().count() > PARAMETER_CHARS || !is_text(value) {
+            return Err(invalid(
+                "parameters",
+                "name and value together must be below 500 characters, without control characters",
+            ));
         }
     }
     Ok(parameters)

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use proto::v1;
 
 use super::{Surroundings, since_epoch};
-use crate::{ticket, twilio::message::Start};
-
-/// Name of the `<Parameter>` that tells who dialled.
-pub(crate) const DIRECTION: &str = "direction";
+use crate::{routes, ticket, twilio::message::Start};
 
 /// Checks the ticket of a stream, and spends it.
 pub(super) fn authorize(
@@ -28,8 +25,8 @@ pub(super) fn opening(start: Start, default_agent: &str) -> v1::Open {
     let mut parameters: BTreeMap<_, _> = start.parameters;
     parameters.remove(ticket::PARAMETER);
     let mut take = |name| parameters.remove(name).unwrap_or_default();
-    let (from, to, agent, language) = (take("from"), take("to"), take("agent"), take("language"));
-    let direction = match take(DIRECTION).as_str() {
+    let (from, to, agent, language) = (take("from"), take("to"), take(routes::AGENT), take(routes::LANGUAGE));
+    let direction = match take(routes::DIRECTION).as_str() {
         "outbound" => v1::Direction::Outbound,
         _ => v1::Direction::Inbound,
     };
@@ -43,7 +40,7 @@ pub(super) fn opening(start: Start, default_agent: &str) -> v1::Open {
         codec: v1::Codec::Mulaw8000.into(),
         agent: if agent.is_empty() { default_agent.to_owned() } else { agent },
         language,
-        parameters: parameters.into_iter().take(32).collect(),
+        parameters: parameters.into_iter().take(routes::MAX_PARAMETERS).collect(),
         checkpoint: None,
     }
 }

@@ -10,6 +10,15 @@ use quick_xml::{
 /// Media type of TwiML.
 pub const CONTENT_TYPE: &str = "text/xml; charset=utf-8";
 
+/// Name and value of a `<Parameter>` have at most so many characters together: Twilio takes fewer than 500.
+pub const PARAMETER_CHARS: usize = 499;
+
+/// As much of `value` as Twilio takes in the `<Parameter>` of this name, without what XML cannot carry.
+pub fn fitting(name: &str, value: &str) -> String {
+    let is_carried = |c: &char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
+    value.chars().filter(is_carried).take(PARAMETER_CHARS.saturating_sub(name.chars().count())).collect()
+}
+
 /// One document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Twiml<'a> {
@@ -41,6 +50,8 @@ pub enum Twiml<'a> {
     Hangup,
     /// Refuse the call with a busy tone, before it is answered.
     Busy,
+    /// Let the caller wait in the queue of this name.
+    Enqueue(&'a str),
 }
 
 impl Twiml<'_> {
@@ -111,6 +122,9 @@ impl Twiml<'_> {
             Self::Busy => {
                 writer.create_element("Reject").with_attribute(("reason", "busy")).write_empty()?;
             }
+            Self::Enqueue(queue) => {
+                writer.create_element("Enqueue").write_text_content(BytesText::new(queue))?;
+            }
         }
         Ok(())
     }
@@ -118,7 +132,7 @@ impl Twiml<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Twiml;
+    use super::{PARAMETER_CHARS, Twiml, fitting};
 
     #[test]
     fn documents_are_as_twilio_documents_them() {
@@ -148,5 +162,14 @@ mod tests {
         assert_eq!(elsewhere, "<Connect><Stream url=\"wss://b.example/x\"/></Connect><Hangup/>");
         assert_eq!(body(Twiml::Hangup), "<Hangup/>");
         assert_eq!(body(Twiml::Busy), "<Reject reason=\"busy\"/>");
+        assert_eq!(body(Twiml::Enqueue("a & b")), "<Enqueue>a &amp; b</Enqueue>");
+    }
+
+    #[test]
+    fn a_parameter_fits_twilios_limit_and_xml() {
+        assert_eq!(fitting("from", "+15550100"), "+15550100");
+        assert_eq!(fitting("CallerName", "A\u{0}nn\n\u{ffff}a <ü>"), "Anna <ü>");
+        assert_eq!(fitting("from", &"ü".repeat(1000)).chars().count(), PARAMETER_CHARS - 4);
+        assert_eq!(fitting(&"n".repeat(1000), "v"), "");
     }
 }
