@@ -5,6 +5,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use audio_worker::agent::Agents;
+use gateway::RouteTable;
 use proto::v1::{
     GetInfoRequest, GetInfoResponse, audio_service_client::AudioServiceClient, voice_service_client::VoiceServiceClient,
 };
@@ -99,6 +100,7 @@ pub struct Stack {
     gateway: Service,
     worker: Option<Service>,
     wire: Option<JoinHandle<()>>,
+    routes: RouteTable,
     /// Bound and never listening: connections are refused, and nobody else gets the port.
     _nobody: Option<TcpSocket>,
 }
@@ -151,8 +153,8 @@ impl Stack {
                 address
             }
         };
-        let gateway = start_gateway(&plan, reached).await;
-        let stack = Self { gateway, worker, wire, _nobody: nobody };
+        let (gateway, routes) = start_gateway(&plan, reached).await;
+        let stack = Self { gateway, worker, wire, routes, _nobody: nobody };
         if let Some(worker) = &stack.worker {
             eventually("the worker is ready", async || worker.readiness().await.is_some_and(|r| r.status == 200)).await;
         }
@@ -242,6 +244,11 @@ impl Stack {
         let _ = wire.await;
     }
 
+    /// What SIGHUP does to the gateway; whether the file's routes are in use now.
+    pub fn reload_routes(&self) -> bool {
+        self.routes.reload()
+    }
+
     /// Ends both, the gateway first.
     pub async fn stop(self) {
         self.gateway.stop().await;
@@ -275,14 +282,15 @@ async fn start_worker(plan: &StackPlan) -> Service {
     Service { address: addresses.0, operations: addresses.1, shutdown, running }
 }
 
-async fn start_gateway(plan: &StackPlan, worker: SocketAddr) -> Service {
+async fn start_gateway(plan: &StackPlan, worker: SocketAddr) -> (Service, RouteTable) {
     let mut settings = plan.gateway.clone();
     settings.push(("WORKER_URL".to_owned(), format!("http://{worker}")));
     let config = gateway::Config::read(&values(&gateway::config::SETTINGS, &settings)).expect("good settings");
     let (listener, operations, shutdown) = (listen().await, listen().await, CancellationToken::new());
     let addresses = (listener.local_addr().expect("an address"), operations.local_addr().expect("an address"));
+    let routes = config.routes.clone();
     let running = tokio::spawn(gateway::run(config, listener, operations, shutdown.clone()));
-    Service { address: addresses.0, operations: addresses.1, shutdown, running }
+    (Service { address: addresses.0, operations: addresses.1, shutdown, running }, routes)
 }
 
 fn values(table: &[Setting], given: &[(String, String)]) -> Values {
