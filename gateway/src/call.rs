@@ -76,7 +76,7 @@ const OPEN_INSTRUCTIONS: usize = 8;
 pub(crate) async fn run(socket: Socket, place: Place, surroundings: Surroundings) {
     let registry = surroundings.registry.clone();
     // Boxed: a task is as large as its largest moment, and holds what it moves twice.
-    let mut call = Box::new(Call::new(socket, surroundings));
+    let mut call = Box::new(Call::new(socket, place, surroundings));
     let reason = match AssertUnwindSafe(call.run()).catch_unwind().await {
         Ok(reason) => reason,
         Err(_) => EndReason::Panicked,
@@ -91,13 +91,13 @@ pub(crate) async fn run(socket: Socket, place: Place, surroundings: Surroundings
     call.say_farewell().await;
     call.close().await;
     drop(call);
-    drop(place);
 }
 
 struct Call {
     session: Session,
     socket: Socket,
     side: WorkerSide,
+    place: Place,
     surroundings: Surroundings,
     began: Instant,
     call_sid: Option<String>,
@@ -148,12 +148,13 @@ impl WorkerSide {
 }
 
 impl Call {
-    fn new(socket: Socket, surroundings: Surroundings) -> Self {
+    fn new(socket: Socket, place: Place, surroundings: Surroundings) -> Self {
         let began = now();
         Self {
             session: Session::new(began, surroundings.config.max_call),
             socket,
             side: WorkerSide::None,
+            place,
             surroundings,
             began,
             call_sid: None,
@@ -207,8 +208,11 @@ impl Call {
                 Command::Authorize(start) => {
                     self.call_sid = Some(start.call_sid.clone());
                     let answer = authorize(&self.surroundings, &start);
-                    if let Err(refused) = &answer {
-                        tracing::warn!(call_sid = start.call_sid, error = %refused, "media stream refused");
+                    match &answer {
+                        Ok(()) => self.place.begin(&start.call_sid),
+                        Err(refused) => {
+                            tracing::warn!(call_sid = start.call_sid, error = %refused, "media stream refused");
+                        }
                     }
                     let is_good = answer.is_ok();
                     self.session.handle(Input::Authorized(answer), now());
@@ -369,7 +373,7 @@ async fn next(directives: &mut Option<mpsc::Receiver<Box<Directive>>>) -> Option
 }
 
 #[expect(clippy::disallowed_methods, reason = "the driver is the one that asks the clock")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

@@ -3,15 +3,15 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 
-use crate::ticket::{Good, Nonce, Refused};
-
-/// Sockets that may be open beyond the calls: those that have not shown a ticket yet.
-const UNAUTHENTICATED_SOCKETS: u32 = 64;
+use crate::{
+    admission::{Admission, Limits, Reason, Refused},
+    ticket::{self, Good, Nonce},
+};
 
 /// The calls of one gateway, over all its shards.
 #[derive(Debug, Clone)]
@@ -19,7 +19,6 @@ pub(crate) struct Calls(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    max_calls: u32,
     live: watch::Sender<u32>,
     phase: watch::Sender<Phase>,
     ledger: Mutex<Ledger>,
@@ -36,37 +35,68 @@ pub(crate) enum Phase {
     Over,
 }
 
-#[derive(Debug, Default)]
+/// How much room there is, for whoever watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Calls whose socket did not come yet.
+    pub(crate) announced: u32,
+    /// Sockets without a ticket.
+    pub(crate) pending_sockets: u32,
+    /// How often there was none, by reason.
+    pub(crate) refused: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug)]
 struct Ledger {
+    admission: Admission,
     spent: HashSet<Nonce>,
     expiries: BTreeMap<u64, Vec<Nonce>>,
 }
 
 impl Calls {
-    pub(crate) fn new(max_calls: u32) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let ledger = Ledger { admission: Admission::new(limits), spent: HashSet::new(), expiries: BTreeMap::new() };
         Self(Arc::new(Shared {
-            max_calls,
             live: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Open),
-            ledger: Mutex::default(),
+            ledger: Mutex::new(ledger),
         }))
     }
 
-    /// Takes a place for a socket; `None` when there is none.
-    pub(crate) fn admit(&self) -> Option<Place> {
-        let limit = self.0.max_calls.saturating_add(UNAUTHENTICATED_SOCKETS);
-        let taken = self.phase() == Phase::Open
-            && self.0.live.send_if_modified(|live| {
-                let free = *live < limit;
-                *live += u32::from(free);
-                free
-            });
-        taken.then(|| Place(self.clone()))
+    /// Keeps room for the call of a webhook that came at `now`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn announce(&self, call_sid: &str, now: Instant) -> Result<(), Refused> {
+        let admission = &mut self.ledger().admission;
+        if self.phase() != Phase::Open {
+            return Err(admission.refuse(Reason::Draining));
+        }
+        admission.announce(call_sid, now)
     }
 
-    /// True when a new call should hear a busy tone.
-    pub(crate) fn is_full(&self) -> bool {
-        self.live() >= self.0.max_calls
+    /// Takes a place for a socket.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn admit(&self) -> Result<Place, Refused> {
+        let admission = &mut self.ledger().admission;
+        if self.phase() != Phase::Open {
+            return Err(admission.refuse(Reason::Draining));
+        }
+        admission.open()?;
+        self.0.live.send_modify(|live| *live += 1);
+        Ok(Place { calls: self.clone(), began: false })
+    }
+
+    /// How much room there is.
+    pub(crate) fn room(&self) -> Room {
+        let admission = &self.ledger().admission;
+        Room {
+            announced: admission.announced(),
+            pending_sockets: admission.pending(),
+            refused: admission.refused().map(|(reason, count)| (reason.label(), count)).collect(),
+        }
     }
 
     /// Live sockets.
@@ -98,18 +128,23 @@ impl Calls {
     ///
     /// # Errors
     /// When it was spent before.
-    pub(crate) fn spend(&self, Good { nonce, expiry }: Good, now: Duration) -> Result<(), Refused> {
+    pub(crate) fn spend(&self, Good { nonce, expiry }: Good, now: Duration) -> Result<(), ticket::Refused> {
         let mut ledger = self.ledger();
         let kept = ledger.expiries.split_off(&now.as_secs());
         for old in std::mem::replace(&mut ledger.expiries, kept).into_values().flatten() {
             ledger.spent.remove(&old);
         }
         if !ledger.spent.insert(nonce) {
-            return Err(Refused::Reused);
+            return Err(ticket::Refused::Reused);
         }
         // Bounded: each was minted by a signed webhook within the last minute, or it would not be good.
         ledger.expiries.entry(expiry).or_default().push(nonce);
         Ok(())
+    }
+
+    /// Nothing more will come of an announced call.
+    pub(crate) fn forget(&self, call_sid: &str) {
+        self.ledger().admission.forget(call_sid);
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -120,11 +155,24 @@ impl Calls {
 
 /// The place of one socket; free again when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Calls);
+pub(crate) struct Place {
+    calls: Calls,
+    began: bool,
+}
+
+impl Place {
+    /// The socket turned out to be this call.
+    pub(crate) fn begin(&mut self, call_sid: &str) {
+        if !std::mem::replace(&mut self.began, true) {
+            self.calls.ledger().admission.begin(call_sid);
+        }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.live.send_modify(|live| *live -= 1);
+        self.calls.ledger().admission.close(self.began);
+        self.calls.0.live.send_modify(|live| *live -= 1);
     }
 }
 
@@ -134,26 +182,52 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1000);
 
+    fn calls() -> Calls {
+        Calls::new(Limits { calls: 2, pending_sockets: 4, calls_per_second: None, tickets: true })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "some moment to count from")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     #[test]
     fn a_ticket_is_spent_once_and_forgotten_when_it_expired() {
-        let calls = Calls::new(1);
-        let ticket = Good { nonce: [1; 16], expiry: 1060 };
-        assert_eq!(calls.spend(ticket, NOW), Ok(()));
-        assert_eq!(calls.spend(ticket, NOW), Err(Refused::Reused));
-        assert_eq!(calls.spend(ticket, Duration::from_secs(1060)), Err(Refused::Reused));
+        let calls = calls();
+        let good = Good { nonce: [1; 16], expiry: 1060 };
+        assert_eq!(calls.spend(good, NOW), Ok(()));
+        let reused = Err(ticket::Refused::Reused);
+        assert_eq!(calls.spend(good, NOW), reused);
+        assert_eq!(calls.spend(good, Duration::from_secs(1060)), reused);
         calls.spend(Good { nonce: [2; 16], expiry: 2000 }, Duration::from_secs(1061)).unwrap();
         assert_eq!(calls.ledger().spent.len(), 1);
     }
 
     #[test]
-    fn places_are_bounded_and_a_draining_gateway_has_none() {
-        let calls = Calls::new(2);
-        let places: Vec<_> = std::iter::from_fn(|| calls.admit()).collect();
-        assert_eq!(places.len(), 66);
-        assert!(calls.is_full());
+    fn places_are_bounded_given_back_and_none_is_left_in_a_draining_gateway() {
+        let calls = calls();
+        let mut places: Vec<_> = std::iter::from_fn(|| calls.admit().ok()).collect();
+        assert_eq!((places.len(), calls.live(), calls.room().pending_sockets), (4, 4, 4));
+        // A call holds no place of those without a ticket.
+        places[0].begin("CA1");
+        places[0].begin("CA1");
+        assert_eq!(calls.room().pending_sockets, 3);
+        places.push(calls.admit().unwrap());
         drop(places);
-        assert_eq!(calls.live(), 0);
+        assert_eq!((calls.live(), calls.room().pending_sockets), (0, 0));
         calls.enter(Phase::Draining);
-        assert!(calls.admit().is_none());
+        assert_eq!(calls.admit().unwrap_err().reason, Reason::Draining);
+        assert_eq!(calls.announce("CA2", now()).unwrap_err().reason, Reason::Draining);
+        let refused = calls.room().refused;
+        assert_eq!((refused["draining"], refused["max_pending_sockets"]), (2, 1));
+    }
+
+    #[test]
+    fn what_comes_after_a_call_ends_its_announcement() {
+        let calls = calls();
+        calls.announce("CA1", now()).unwrap();
+        assert_eq!(calls.room().announced, 1);
+        calls.forget("CA1");
+        assert_eq!(calls.room().announced, 0);
     }
 }

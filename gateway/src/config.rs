@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
-use crate::{route_table::RouteTable, ticket::Key};
+use crate::{admission::Limits, route_table::RouteTable, ticket::Key};
 use telemetry::{
     Sensitive,
     settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
 };
 
 mod address;
+mod admission;
 mod api;
 mod carrier;
 mod events;
@@ -17,6 +18,7 @@ mod routing;
 use address::read_origin;
 pub use address::{Origin, WorkerAddress};
 pub(crate) use address::{is_dialable, is_number};
+pub use admission::Overload;
 pub use api::{Api, Outbound};
 pub use carrier::{Carrier, Credentials};
 pub use events::Events;
@@ -75,7 +77,6 @@ const OWN_SETTINGS: &[Setting] = &[
         default: None,
         help: "Number or SIP address for a caller when no agent can be had, instead of words",
     },
-    Setting { name: "MAX_CALLS", default: Some("1000"), help: "Calls at a time; more hear a busy tone" },
     Setting { name: "MAX_CALL_SECONDS", default: Some("14400"), help: "Longest call" },
     DRAIN_SECONDS,
     SHARDS,
@@ -84,8 +85,9 @@ const OWN_SETTINGS: &[Setting] = &[
 ];
 
 /// Every setting of the gateway.
-pub static SETTINGS: LazyLock<Vec<Setting>> =
-    LazyLock::new(|| [OWN_SETTINGS, carrier::SETTINGS, api::SETTINGS, events::SETTINGS, routing::SETTINGS].concat());
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    [OWN_SETTINGS, carrier::SETTINGS, api::SETTINGS, events::SETTINGS, admission::SETTINGS, routing::SETTINGS].concat()
+});
 
 /// What the gateway runs with.
 #[derive(Debug, Clone)]
@@ -118,8 +120,10 @@ pub struct Config {
     pub routes: RouteTable,
     /// What a caller gets when no agent can be had.
     pub fallback: Fallback,
-    /// Calls at a time.
-    pub max_calls: u32,
+    /// How many calls and sockets there is room for.
+    pub limits: Limits,
+    /// What a caller gets who finds no room.
+    pub overload: Overload,
     /// Longest call.
     pub max_call: Duration,
     /// The calls API.
@@ -179,7 +183,7 @@ impl Config {
             }
             None => Fallback::Say(reader.text("FALLBACK_SAY").unwrap_or_default().to_owned()),
         };
-        let max_calls = u32::try_from(reader.number("MAX_CALLS", 1..=100_000)).unwrap_or(u32::MAX);
+        let (limits, overload) = admission::read(&mut reader, require_ticket);
         let max_call = Duration::from_secs(reader.number("MAX_CALL_SECONDS", 1..=86_400));
         let (api, outbound) = (Api::read(&mut reader), Outbound::read(&mut reader));
         let events = Events::read(&mut reader);
@@ -201,7 +205,8 @@ impl Config {
                 default_agent,
                 routes,
                 fallback,
-                max_calls,
+                limits,
+                overload,
                 max_call,
                 api,
                 outbound,
@@ -278,6 +283,8 @@ mod tests {
             ("TWILIO_ACCOUNT_SID", "SK123"),
             ("WORKER_URL", "audio-worker"),
             ("FALLBACK_DIAL", "911"),
+            ("MAX_CALLS_PER_SECOND", "fast"),
+            ("OVERLOAD", "music"),
         ])
         .unwrap_err();
         let names: Vec<_> = mistakes.0.iter().map(|mistake| mistake.name).collect();
@@ -289,7 +296,9 @@ mod tests {
                 "TWILIO_AUTH_TOKEN",
                 "TWILIO_ACCOUNT_SID",
                 "WORKER_URL",
-                "FALLBACK_DIAL"
+                "FALLBACK_DIAL",
+                "MAX_CALLS_PER_SECOND",
+                "OVERLOAD"
             ]
         );
         assert!(!format!("{:?}", read(&NEEDED).unwrap()).contains("old"));

@@ -5,7 +5,7 @@
 //! `worker` opens the call's stream at one of the workers that `fleet` knows.
 //!
 //! Invariants:
-//! - [`session`], [`routes`], [`ticket`] and [`twilio`] are pure: no clock, no socket, no runtime.
+//! - [`admission`], [`session`], [`routes`], [`ticket`] and [`twilio`] are pure: no clock, no socket, no runtime.
 //! - The gateway never decodes audio and never paces it.
 //! - JSON and base64 end in [`twilio::message`]; HTTP statuses are chosen in `problem` only.
 //! - One task owns all the state of a call; no lock is taken per frame; what grows has a bound and a counter.
@@ -16,6 +16,7 @@ use std::{io, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub mod admission;
 mod api;
 #[allow(dead_code, reason = "the calls API is built on it")]
 mod backoff;

@@ -65,7 +65,7 @@ pub(crate) async fn serve(
     operations: TcpListener,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let (calls, fleet) = (Calls::new(config.max_calls), Fleet::new());
+    let (calls, fleet) = (Calls::new(config.limits), Fleet::new());
     let client = Client::new(Handle::current())?;
     let events = EventSink::new(&config.events, client.clone());
     let registry = Registry::new(config.outbound.limits, config.max_call, News::new(events.clone()));
@@ -118,7 +118,7 @@ pub(crate) async fn serve(
         drain(&calls, config.process.drain).await;
         closed.cancel();
     };
-    let max_open = usize::try_from(config.max_calls).unwrap_or(usize::MAX).saturating_add(OTHER_CONNECTIONS);
+    let max_open = usize::try_from(config.limits.calls).unwrap_or(usize::MAX).saturating_add(OTHER_CONNECTIONS);
     tokio::join!(shards.accept(&listener, max_open, &closed), drained);
     drop(listener);
     if timeout(FAREWELL, shards.finish()).await.is_err() {
@@ -179,10 +179,14 @@ async fn serve_connection(stream: TcpStream, seat: Seat, routes: BoxedFilter<(Re
 async fn serve_operations(listener: TcpListener, config: Arc<Config>, calls: Calls, fleet: Fleet) {
     let live = warp::path!("livez").map(|| "alive\n".into_response());
     let ready = warp::path!("readyz").map(move || {
-        let open = calls.phase() == Phase::Open;
+        let (open, room) = (calls.phase() == Phase::Open, calls.room());
         let body = json!({
             "status": if open { "ready" } else { "draining" },
             "live_calls": calls.live(),
+            "announced_calls": room.announced,
+            "pending_sockets": room.pending_sockets,
+            "refused": room.refused,
+            "routes": config.routes.current().len(),
             "workers": fleet.len(),
             "signatures_checked": !config.skip_validation,
             "tickets_required": config.require_ticket,

@@ -9,9 +9,9 @@ use telemetry::shards::Seat;
 use warp::{Reply, reply::Response};
 
 use crate::{
-    call::{self, Surroundings, since_epoch},
-    calls::Phase,
-    config::{Config, Fallback, is_dialable},
+    admission::{Reason, Refused},
+    call::{self, Surroundings, now, since_epoch},
+    config::{Config, Fallback, Overload, is_dialable},
     problem::Problem,
     registry::{After, Record, Status},
     routes::{self, Incoming},
@@ -54,13 +54,8 @@ pub(crate) fn incoming(around: &Surroundings, webhook: &Webhook) -> Result<Respo
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
     let Surroundings { config, calls, .. } = around;
-    if calls.phase() != Phase::Open {
-        tracing::info!(call_sid, "call refused: draining");
-        return Ok(fallback(config));
-    }
-    if calls.is_full() {
-        tracing::warn!(call_sid, "call refused: MAX_CALLS are live");
-        return Ok(xml(&Twiml::Busy));
+    if let Err(refused) = calls.announce(call_sid, now()) {
+        return Ok(turn_away(config, call_sid, refused));
     }
     let of = |name| twiml::fitting(name, signed.get(name).unwrap_or_default());
     let mut taken = None;
@@ -85,6 +80,9 @@ pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Re
         Some(Some((_, true))) => Ok(xml(&Twiml::Hangup)),
         Some(Some((Some(elsewhere), false))) => Ok(xml(&Twiml::ConnectElsewhere(&elsewhere))),
         Some(Some((None, false))) => {
+            if let Err(refused) = around.calls.announce(call_sid, now()) {
+                return Ok(turn_away(&around.config, call_sid, refused));
+            }
             tracing::info!(call_sid, call = id, "outbound call answered");
             connect(around, call_sid, false, None)
         }
@@ -94,6 +92,23 @@ pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Re
             tracing::warn!(call_sid, "an outbound call that this gateway does not know was answered");
             Ok(fallback(&around.config))
         }
+    }
+}
+
+/// What a call gets for which there is no room.
+fn turn_away(config: &Config, call_sid: &str, refused: Refused) -> Response {
+    let Refused { reason, count } = refused;
+    if refused.is_worth_a_line() {
+        tracing::warn!(call_sid, reason = reason.label(), count, "call refused");
+    }
+    if reason == Reason::Draining {
+        return fallback(config);
+    }
+    match &config.overload {
+        Overload::Busy => xml(&Twiml::Busy),
+        Overload::Say(words) => xml(&Twiml::Say(words)),
+        Overload::Queue(name) => xml(&Twiml::Enqueue(name)),
+        Overload::Dial(to) => xml(&Twiml::Dial { to: to.expose(), after: &config.origin.http("/voice/dialled") }),
     }
 }
 
@@ -122,6 +137,7 @@ pub(crate) fn after(around: &Surroundings, webhook: &Webhook) -> Result<Response
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
     let dialled = around.config.origin.http("/voice/dialled");
+    around.calls.forget(call_sid);
     Ok(match around.registry.after(call_sid) {
         After::Hangup => {
             around.registry.settle(call_sid);
@@ -133,7 +149,9 @@ pub(crate) fn after(around: &Surroundings, webhook: &Webhook) -> Result<Response
             around.registry.settle(call_sid);
             fallback(&around.config)
         }
-        After::Say(words) if around.calls.phase() == Phase::Open => connect(around, call_sid, false, Some(&words))?,
+        After::Say(words) if around.calls.announce(call_sid, now()).is_ok() => {
+            connect(around, call_sid, false, Some(&words))?
+        }
         After::Say(words) => {
             around.registry.settle(call_sid);
             xml(&Twiml::Say(&words))
@@ -174,7 +192,12 @@ pub(crate) fn stream(
     let answer = socket::handshake(headers)?;
     let upgrade = upgrade.ok_or(BadHandshake::NotAnUpgrade)?;
     check(&around, around.config.origin.websocket(target), headers, Body::Empty)?;
-    let place = around.calls.admit().ok_or(Problem::NoPlace)?;
+    let place = around.calls.admit().map_err(|refused| {
+        if refused.is_worth_a_line() {
+            tracing::warn!(reason = refused.reason.label(), count = refused.count, "media socket refused");
+        }
+        Problem::NoPlace
+    })?;
     tokio::spawn(async move {
         match Socket::accept(upgrade).await {
             Ok(socket) => call::run(socket, place, around).await,
