@@ -86,9 +86,9 @@ fn a_second_of_calls_may_come_at_once_and_then_one_after_another() {
         let take = |rate: &mut Rate, now| (0..2 * MAX_RATE).take_while(|_| rate.allow(now).is_ok()).count();
         assert_eq!(take(&mut rate, now), per_second as usize);
         let interval = Duration::from_secs(1).div_f64(per_second.into());
-        assert!(!rate.allow(now + interval - Duration::from_micros(11)).is_ok());
+        assert!(rate.allow(now + interval - Duration::from_micros(11)).is_err());
         assert!(rate.allow(now + interval).is_ok());
-        assert!(!rate.allow(now + interval).is_ok());
+        assert!(rate.allow(now + interval).is_err());
         // An hour of rest saves up no more than a second.
         assert_eq!(take(&mut rate, now + Duration::from_secs(3600)), per_second as usize);
     }
