@@ -1,5 +1,6 @@
-//! The signal path: G.711 mu-law and resampling, pure functions over caller-owned buffers.
+//! The signal path: G.711 mu-law, resampling and key tones, pure functions over caller-owned buffers.
 
+pub mod dtmf;
 pub mod mulaw;
 mod resample;
 

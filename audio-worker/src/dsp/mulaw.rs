@@ -12,7 +12,12 @@ pub fn decode(codes: &[u8], pcm: &mut Vec<i16>) {
 
 /// Encodes `pcm` into `codes`, appending one code a sample.
 pub fn encode(pcm: &[i16], codes: &mut Vec<u8>) {
-    codes.extend(pcm.iter().map(|&sample| ENCODED[usize::from(sample.cast_unsigned() >> 2)]));
+    codes.extend(pcm.iter().map(|&sample| code(sample)));
+}
+
+/// The code of one sample.
+pub fn code(sample: i16) -> u8 {
+    ENCODED[usize::from(sample.cast_unsigned() >> 2)]
 }
 
 /// All 256 codes decoded.
