@@ -18,13 +18,13 @@ mod echo;
 pub enum Heard<'a> {
     /// The caller's voice, 16 kHz.
     Audio(&'a [i16]),
-    /// Milliseconds that passed without audio: loss, or silence that the carrier left out.
+    /// Milliseconds that passed without audio: loss, silence that the carrier left out, or a hold.
     Gap(u64),
     /// A key: 0-9, *, #, A-D.
     Dtmf(char),
     /// How far an utterance of the agent was heard.
     Played {
-        /// Its number, counted from 1 in the order in which the agent began them.
+        /// Its number, counted from 1 in the order in which this agent began them.
         utterance: u64,
         /// Milliseconds from its start.
         ms: u64,
@@ -33,6 +33,20 @@ pub enum Heard<'a> {
     },
     /// Something about the call: kind and value.
     Notice(&'a str, &'a str),
+    /// True: it is on hold. What it said and the caller has not heard was thrown away, as if it had interrupted itself;
+    /// until it is told false, it hears neither audio nor keys and is not asked what it does.
+    Held(bool),
+}
+
+/// Why an agent does not say a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CannotSay {
+    /// It has no voice of its own.
+    #[error("this agent has no voice of its own")]
+    NoVoice,
+    /// Its bound of texts to say is reached.
+    #[error("this agent has too much left to say; give the order again later")]
+    TooMuch,
 }
 
 /// What an agent does.
@@ -70,6 +84,15 @@ pub trait Agent: Send {
     /// Tells the agent something.
     fn hear(&mut self, heard: Heard<'_>);
 
+    /// Has the agent say `text`, by order: 1 to 4000 characters, none of them a control character. It must answer at once
+    /// and speak through [`Agent::poll_act`], after what it says already.
+    ///
+    /// # Errors
+    /// When it cannot; most agents say only what they think of.
+    fn say(&mut self, _text: &str) -> Result<(), CannotSay> {
+        Err(CannotSay::NoVoice)
+    }
+
     /// What the agent does next. It is asked again after each [`Agent::hear`] and whenever it woke the context;
     /// samples of [`Act::Speak`] are appended to `pcm`, which is empty when it is asked.
     fn poll_act(&mut self, cx: &mut Context<'_>, pcm: &mut Vec<i16>) -> Poll<Act>;
@@ -88,25 +111,30 @@ pub struct Opening {
     pub language: String,
     /// Parameters of the call.
     pub parameters: Sensitive<BTreeMap<String, String>>,
+    /// The agent that had the call before, when this one takes over in the middle.
+    pub taken_over_from: Option<String>,
 }
+
+/// Who takes a call that names no agent.
+pub const DEFAULT_AGENT: &str = "echo";
 
 type Hire = dyn Fn(&Opening) -> Box<dyn Agent> + Send + Sync;
 
 /// The agents of a worker, by name. `echo` is always there.
 #[derive(Clone)]
-pub struct Agents(BTreeMap<String, Arc<Hire>>);
+pub struct Agents(Arc<BTreeMap<String, Arc<Hire>>>);
 
 impl Agents {
     /// Adds an agent, or replaces the one of that name; `hire` makes one for a call and must not wait.
     #[must_use]
     pub fn with(mut self, name: &str, hire: impl Fn(&Opening) -> Box<dyn Agent> + Send + Sync + 'static) -> Self {
-        self.0.insert(name.to_owned(), Arc::new(hire));
+        Arc::make_mut(&mut self.0).insert(name.to_owned(), Arc::new(hire));
         self
     }
 
     /// Makes the agent `name` for a call (the empty name is `echo`); `None` when there is no such agent.
     pub fn hire(&self, name: &str, opening: &Opening) -> Option<Box<dyn Agent>> {
-        let name = if name.is_empty() { "echo" } else { name };
+        let name = if name.is_empty() { DEFAULT_AGENT } else { name };
         self.0.get(name).map(|hire| hire(opening))
     }
 
@@ -118,7 +146,7 @@ impl Agents {
 
 impl Default for Agents {
     fn default() -> Self {
-        Self(BTreeMap::new()).with("echo", |_| Box::new(echo::Echo::default()))
+        Self(Arc::default()).with(DEFAULT_AGENT, |_| Box::new(echo::Echo::default()))
     }
 }
 

@@ -22,8 +22,12 @@ use crate::{
     conversations::Phase,
     dsp::ResampleError,
     pipeline::{Downlink, Uplink},
-    turn::{EndReason, Input, Stats, ToGateway, Turn, reply},
+    turn::{EndReason, Input, Outcome, Stats, ToGateway, Turn, reply},
 };
+
+mod orders;
+
+pub(crate) use orders::Staff;
 
 /// Messages that may wait between the core and the gRPC stream; beyond it the core keeps them.
 pub(crate) const OUTBOUND_MESSAGES: usize = 8;
@@ -47,11 +51,14 @@ pub(crate) struct Conversation {
     uplink: Uplink,
     downlink: Downlink,
     agent: Box<dyn Agent>,
+    staff: Staff,
     inbound: Streaming<ConverseRequest>,
     outbound: Outbound,
     phase: WatchStream<Phase>,
     pcm: Vec<i16>,
     codes: Vec<u8>,
+    /// What the agent did not hear of this hold, 8 kHz samples.
+    missed_samples: u64,
     seen: Seen,
 }
 
@@ -64,6 +71,10 @@ pub(crate) struct Seen {
     pub(crate) gap_ms: u64,
     /// Messages that the gateway had to drop, by its sequence numbers.
     pub(crate) missing_messages: u64,
+    /// Of what was heard, the audio that came while the agent was on hold, 8 kHz samples.
+    pub(crate) held_samples: u64,
+    /// Keys that came while the agent was on hold.
+    pub(crate) held_keys: u64,
     last_seq: u64,
 }
 
@@ -84,6 +95,7 @@ impl Conversation {
     /// A conversation that begins now.
     pub(crate) fn new(
         agent: Box<dyn Agent>,
+        staff: Staff,
         inbound: Streaming<ConverseRequest>,
         outbound: Outbound,
         phase: watch::Receiver<Phase>,
@@ -93,12 +105,14 @@ impl Conversation {
             uplink: Uplink::new()?,
             downlink: Downlink::default(),
             agent,
+            staff,
             inbound,
             outbound,
             // Says at once what the phase is: one that was taken while the worker began to drain is told as well.
             phase: WatchStream::new(phase),
             pcm: Vec::new(),
             codes: Vec::new(),
+            missed_samples: 0,
             seen: Seen::default(),
         })
     }
@@ -115,8 +129,9 @@ impl Conversation {
             set(sleep.as_mut(), if room { self.turn.poll_timeout() } else { None });
             tokio::select! {
                 biased;
-                message = self.inbound.message() => self.on_gateway(message.ok().flatten())?,
-                act = poll_fn(|cx| self.agent.poll_act(cx, &mut self.pcm)) => self.on_act(act)?,
+                // A gateway that does not read its answers gets no further orders carried out.
+                message = self.inbound.message(), if self.turn.has_room_for_answers() => self.on_gateway(message.ok().flatten())?,
+                act = poll_fn(|cx| self.agent.poll_act(cx, &mut self.pcm)), if !self.turn.is_held() => self.on_act(act)?,
                 Some(phase) = self.phase.next() => self.on_phase(phase),
                 gone = async { self.outbound.reserve().await.is_err() }, if !room => if gone { self.turn.handle(Input::GatewayGone, now()) },
                 () = &mut sleep => self.turn.handle(Input::Tick, now()),
@@ -156,15 +171,19 @@ impl Conversation {
         match message {
             Some(Message::Audio(audio)) => return self.on_audio(&audio),
             Some(Message::Dtmf(v1::Dtmf { digit })) => {
-                if let Some(digit) = digit.chars().next() {
+                if self.turn.is_held() {
+                    self.seen.held_keys += 1;
+                } else if let Some(digit) = digit.chars().next() {
                     self.agent.hear(Heard::Dtmf(digit));
                 }
             }
             Some(Message::Played(v1::Played { utterance, ms, cleared, .. })) => {
-                self.agent.hear(Heard::Played { utterance, ms, cleared });
+                if let Some((utterance, ms)) = self.turn.of_agent(utterance, ms) {
+                    self.agent.hear(Heard::Played { utterance, ms, cleared });
+                }
             }
             Some(Message::Notice(v1::Notice { kind, value })) => self.agent.hear(Heard::Notice(&kind, &value)),
-            Some(Message::Instruct(_)) => tracing::warn!("an instruction that this agent cannot carry out; ignored"),
+            Some(Message::Instruct(instruct)) => self.on_instruct(instruct),
             Some(Message::Close(_)) => self.turn.handle(Input::Closed, now()),
             Some(Message::Open(_)) => return Err(ConversationError::SecondOpen),
             // A newer gateway says something that this worker does not know.
@@ -180,6 +199,13 @@ impl Conversation {
         self.seen.missing_messages += audio.seq.saturating_sub(self.seen.last_seq.saturating_add(1));
         self.seen.last_seq = self.seen.last_seq.max(audio.seq);
         self.seen.heard_samples += audio.mulaw.len() as u64;
+        if self.turn.is_held() {
+            let gap_ms = self.uplink.skip(audio.mulaw.len(), audio.media_time_ms);
+            self.seen.gap_ms += gap_ms;
+            self.seen.held_samples += audio.mulaw.len() as u64;
+            self.missed_samples += audio.mulaw.len() as u64 + gap_ms * 8;
+            return Ok(());
+        }
         let heard = self.uplink.push(&audio.mulaw, audio.media_time_ms)?;
         if heard.gap_ms > 0 {
             self.seen.gap_ms += heard.gap_ms;
@@ -252,6 +278,15 @@ fn to_wire(message: ToGateway) -> ConverseResponse {
         ToGateway::Interrupt { utterance } => Message::Interrupt(v1::Interrupt { utterance }),
         ToGateway::Hangup { reason, after_playback } => Message::Hangup(v1::Hangup { reason, after_playback }),
         ToGateway::Transfer { to, after_playback } => Message::Transfer(v1::Transfer { to, after_playback }),
+        ToGateway::Instructed { id, outcome, detail } => {
+            let outcome = match outcome {
+                Outcome::Done => v1::InstructOutcome::Done,
+                Outcome::Invalid => v1::InstructOutcome::Invalid,
+                Outcome::UnknownAgent => v1::InstructOutcome::UnknownAgent,
+                Outcome::Unsupported => v1::InstructOutcome::Unsupported,
+            };
+            Message::Instructed(v1::Instructed { id, outcome: outcome.into(), detail })
+        }
         ToGateway::Draining(left) => Message::Draining(v1::Draining { deadline: left.try_into().ok() }),
     };
     ConverseResponse { message: Some(message) }

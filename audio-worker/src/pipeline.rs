@@ -59,6 +59,13 @@ impl Uplink {
         Ok(Heard { gap_ms, pcm: &self.wide })
     }
 
+    /// Passes one message of `samples` over, which nobody is to hear, and answers the milliseconds before it for which
+    /// nothing was sent. What comes next begins with a fresh filter.
+    pub fn skip(&mut self, samples: usize, media_time_ms: u64) -> u64 {
+        self.resampler.reset();
+        self.follow(samples, media_time_ms)
+    }
+
     /// Moves the clock on and says how much of it was left out.
     fn follow(&mut self, samples: usize, media_time_ms: u64) -> u64 {
         let Expected { anchor_ms, samples: before } =
@@ -153,6 +160,17 @@ mod tests {
             gaps.push(uplink.push(&[mulaw::SILENCE; 100], at).unwrap().gap_ms);
         }
         assert_eq!(gaps, [0, 0, 0, 0, 400, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_skipped_is_no_gap_and_nothing_of_before_is_heard_after() {
+        let mut uplink = Uplink::new().unwrap();
+        let loud = [0x80; 250];
+        uplink.push(&loud, 0).unwrap();
+        assert_eq!(uplink.skip(160, 31), 0);
+        assert_eq!(uplink.skip(160, 151), 100);
+        let heard = uplink.push(&[mulaw::SILENCE; 160], 171).unwrap();
+        assert_eq!((heard.gap_ms, heard.pcm), (0, &[0; 320][..]));
     }
 
     #[test]

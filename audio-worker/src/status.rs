@@ -98,3 +98,8 @@ impl From<Problem> for Status {
         Self::with_error_details(code, message, details)
     }
 }
+
+/// Text from outside, cut and without control characters, for logs and error messages.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(64).collect()
+}

@@ -9,132 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-
+mod ledger;
+mod message;
 pub mod reply;
 
-use reply::{Due, Reply};
+pub use message::{EndReason, Input, Outcome, Stats, ToGateway};
+
+use crate::dsp::dtmf::Keys;
+use ledger::Ledger;
+use reply::{Due, KeysNow, Reply};
+
+/// Answers to orders that may wait for the gateway; beyond it no order should be handed in.
+const MAX_ANSWERS: usize = 32;
+
+/// Orders of keys that may wait to be played.
+pub const MAX_ROWS_OF_KEYS: usize = 8;
 
 /// How long the gateway may take to carry out a hang-up or a transfer: the longest reply, and some.
 pub const ENDING_LIMIT: Duration = Duration::from_secs(90);
-
-/// What happens to a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input<'a> {
-    /// The agent said something; mu-law of the utterance that is open, or of a new one.
-    Say(&'a [u8]),
-    /// The agent's utterance is complete.
-    EndUtterance,
-    /// What the agent said so far is worthless.
-    Interrupt,
-    /// The agent wants the call to end.
-    Hangup {
-        /// Why, for logs.
-        reason: String,
-        /// Only after what was said has been heard.
-        after_playback: bool,
-    },
-    /// The agent wants the call to go to another number.
-    Transfer {
-        /// Where to.
-        to: String,
-        /// Only after what was said has been heard.
-        after_playback: bool,
-    },
-    /// The gateway says that the call is over.
-    Closed,
-    /// The gateway is gone without a word.
-    GatewayGone,
-    /// This worker will stop after this time; the conversation goes on until then.
-    Draining(Duration),
-    /// That time is over.
-    Drained,
-    /// Time passed.
-    Tick,
-}
-
-/// What the gateway is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ToGateway {
-    /// A piece of an utterance.
-    Audio {
-        /// Its number.
-        utterance: u64,
-        /// mu-law.
-        mulaw: Bytes,
-    },
-    /// An utterance is complete.
-    UtteranceEnd {
-        /// Its number.
-        utterance: u64,
-    },
-    /// All up to this utterance is worthless.
-    Interrupt {
-        /// The highest number.
-        utterance: u64,
-    },
-    /// End the call.
-    Hangup {
-        /// Why.
-        reason: String,
-        /// Only after what was said has been heard.
-        after_playback: bool,
-    },
-    /// Hand the call on.
-    Transfer {
-        /// Where to.
-        to: String,
-        /// Only after what was said has been heard.
-        after_playback: bool,
-    },
-    /// This worker will stop after this time.
-    Draining(Duration),
-}
-
-/// Why a conversation ended; the log line and the metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndReason {
-    /// The gateway closed it: the call is over.
-    Closed,
-    /// The gateway vanished.
-    GatewayGone,
-    /// The agent ended the call and the gateway did not close in time.
-    GatewayStuck,
-    /// The worker's drain deadline was reached.
-    Drained,
-    /// The agent or the signal path failed.
-    Failed,
-}
-
-impl EndReason {
-    /// The reason as a label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::GatewayGone => "gateway_gone",
-            Self::GatewayStuck => "gateway_stuck",
-            Self::Drained => "drained",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// What was counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Utterances begun.
-    pub utterances: u64,
-    /// Samples handed out to the gateway, 8 kHz.
-    pub sent_samples: u64,
-    /// Samples that found no room in the reply queue.
-    pub overflowed_samples: u64,
-    /// Samples thrown away by interrupts.
-    pub interrupted_samples: u64,
-    /// Interrupts.
-    pub interrupts: u64,
-    /// Samples said after the agent had ended the call.
-    pub late_samples: u64,
-}
 
 /// One conversation.
 #[derive(Debug)]
@@ -142,10 +34,14 @@ pub struct Turn {
     now: Instant,
     state: State,
     reply: Reply,
-    /// The newest utterance's number; 0 before the first.
+    /// The newest utterance's number on the wire; 0 before the first.
     newest: u64,
-    /// True while the newest utterance may still grow.
-    open: bool,
+    /// Utterances that this agent has begun.
+    begun: u64,
+    speaking: Speaking,
+    ledger: Ledger,
+    /// By order: the agent neither hears nor talks.
+    held: bool,
     /// Waits for nothing: goes before audio.
     urgent: VecDeque<ToGateway>,
     stats: Stats,
@@ -161,6 +57,21 @@ enum State {
     Over(EndReason),
 }
 
+/// Whether the agent is in the middle of an utterance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaking {
+    No,
+    /// In the middle of the newest on the wire, with `samples` of it in the queue and `before` said under an older number.
+    Here {
+        before: u64,
+        samples: u64,
+    },
+    /// Keys came between: after `before` samples it goes on behind them, under a new number.
+    Parted {
+        before: u64,
+    },
+}
+
 impl Turn {
     /// A conversation that begins at `now` and keeps `lead` ahead of real time.
     pub const fn new(lead: Duration, now: Instant) -> Self {
@@ -169,7 +80,10 @@ impl Turn {
             state: State::Talking,
             reply: Reply::new(lead, now),
             newest: 0,
-            open: false,
+            begun: 0,
+            speaking: Speaking::No,
+            ledger: Ledger::new(),
+            held: false,
             urgent: VecDeque::new(),
             stats: Stats {
                 utterances: 0,
@@ -178,6 +92,8 @@ impl Turn {
                 interrupted_samples: 0,
                 interrupts: 0,
                 late_samples: 0,
+                orders: 0,
+                orders_refused: 0,
             },
         }
     }
@@ -198,6 +114,24 @@ impl Turn {
             Input::Transfer { to, after_playback } => {
                 self.on_ending(ToGateway::Transfer { to, after_playback }, after_playback);
             }
+            Input::PlayDigits { id, keys } => self.on_order(id, |turn| turn.on_play_digits(keys)),
+            Input::Hold { id } => self.on_order(id, |turn| {
+                if !std::mem::replace(&mut turn.held, true) {
+                    turn.on_interrupt();
+                }
+                Ok(())
+            }),
+            Input::Resume { id } => self.on_order(id, |turn| {
+                turn.held = false;
+                Ok(())
+            }),
+            Input::TakenOver { id } => self.on_order(id, |turn| {
+                turn.on_interrupt();
+                turn.begun = 0;
+                turn.ledger.take_over(turn.newest + 1);
+                Ok(())
+            }),
+            Input::Answer { id, outcome, detail } => self.answer(id, outcome, detail),
             Input::Closed => self.state = State::Over(EndReason::Closed),
             Input::GatewayGone => self.state = State::Over(EndReason::GatewayGone),
             Input::Draining(left) => self.urgent.push_back(ToGateway::Draining(left)),
@@ -252,43 +186,123 @@ impl Turn {
         }
     }
 
+    /// True while the agent is on hold: it is told no audio and no keys, and not asked what it does.
+    pub const fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Why no order can be carried out any more, if so.
+    pub const fn refuses_orders(&self) -> Option<&'static str> {
+        match self.state {
+            State::Talking => None,
+            State::Ending(_) | State::Ended(_) | State::Over(_) => Some("the agent has ended the call"),
+        }
+    }
+
+    /// False while so many answers wait that no further order should be taken from the gateway.
+    pub fn has_room_for_answers(&self) -> bool {
+        self.urgent.len() < MAX_ANSWERS
+    }
+
+    /// The agent's own number, and position in ms, for an utterance that the gateway reports; `None` when it is none
+    /// of this agent's.
+    pub fn of_agent(&self, utterance: u64, ms: u64) -> Option<(u64, u64)> {
+        self.ledger.of_agent(utterance, ms)
+    }
+
     /// What was counted so far.
     pub const fn stats(&self) -> Stats {
         self.stats
     }
 
     fn on_say(&mut self, mulaw: &[u8]) {
-        if self.state != State::Talking {
+        if self.state != State::Talking || self.held {
             self.stats.late_samples += mulaw.len() as u64;
             return;
         }
         if mulaw.is_empty() {
             return;
         }
-        if !self.open {
-            self.newest += 1;
-            self.open = true;
-            self.stats.utterances += 1;
+        match self.speaking {
+            Speaking::Here { .. } => {}
+            Speaking::Parted { before } => self.begin(before),
+            Speaking::No => {
+                self.begun += 1;
+                self.stats.utterances += 1;
+                self.begin(0);
+            }
         }
-        self.stats.overflowed_samples += self.reply.say(self.newest, mulaw) as u64;
+        let refused = self.reply.say(self.newest, mulaw);
+        self.stats.overflowed_samples += refused as u64;
+        if let Speaking::Here { samples, .. } = &mut self.speaking {
+            *samples += (mulaw.len() - refused) as u64;
+        }
+    }
+
+    /// The agent's newest utterance begins on the wire, or goes on there after `before` samples.
+    fn begin(&mut self, before: u64) {
+        self.newest += 1;
+        self.ledger.agent(self.newest, self.begun, before / 8);
+        self.speaking = Speaking::Here { before, samples: 0 };
     }
 
     fn on_end_utterance(&mut self) {
-        if std::mem::take(&mut self.open) {
+        if let Speaking::Here { .. } = std::mem::replace(&mut self.speaking, Speaking::No) {
             self.reply.end(self.newest);
         }
     }
 
+    /// What the agent said so far is worthless. Keys are nobody's chatter: they are played to their end.
     fn on_interrupt(&mut self) {
-        self.open = false;
+        self.speaking = Speaking::No;
         if self.newest == 0 {
             return;
         }
         self.stats.interrupts += 1;
-        self.stats.interrupted_samples += self.reply.clear() as u64;
+        let (samples, keys) = self.reply.interrupt(self.now);
+        self.stats.interrupted_samples += samples as u64;
+        let utterance = match keys {
+            // What was said before them has been heard, but for a few frames; emptying the caller's buffer would cut them.
+            KeysNow::Sounding => return,
+            KeysNow::Waiting { first } => first - 1,
+            KeysNow::None => self.newest,
+        };
         // A newer interrupt says all that an older one says.
         self.urgent.retain(|message| !matches!(message, ToGateway::Interrupt { .. }));
-        self.urgent.push_back(ToGateway::Interrupt { utterance: self.newest });
+        if utterance > 0 {
+            self.urgent.push_back(ToGateway::Interrupt { utterance });
+        }
+    }
+
+    /// Keys are an utterance of their own: what was said before is heard before, what is said from now on waits.
+    fn on_play_digits(&mut self, keys: Keys) -> Result<(), &'static str> {
+        if self.reply.rows_of_keys() >= MAX_ROWS_OF_KEYS {
+            return Err("too many orders of digits wait to be played; give this one again later");
+        }
+        if let Speaking::Here { before, samples } = self.speaking {
+            self.reply.end(self.newest);
+            self.speaking = Speaking::Parted { before: before + samples };
+        }
+        self.newest += 1;
+        self.ledger.keys(self.newest);
+        self.reply.keys(self.newest, keys);
+        Ok(())
+    }
+
+    /// Carries an order out, unless the call is ending, and answers it.
+    fn on_order(&mut self, id: u64, carry_out: impl FnOnce(&mut Self) -> Result<(), &'static str>) {
+        match self.refuses_orders().map_or_else(|| carry_out(self), Err) {
+            Ok(()) => self.answer(id, Outcome::Done, String::new()),
+            Err(detail) => self.answer(id, Outcome::Unsupported, detail.to_owned()),
+        }
+    }
+
+    fn answer(&mut self, id: u64, outcome: Outcome, detail: String) {
+        let counter = if outcome == Outcome::Done { &mut self.stats.orders } else { &mut self.stats.orders_refused };
+        *counter += 1;
+        if id != 0 {
+            self.urgent.push_back(ToGateway::Instructed { id, outcome, detail });
+        }
     }
 
     fn on_ending(&mut self, message: ToGateway, after_playback: bool) {

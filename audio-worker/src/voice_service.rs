@@ -13,10 +13,10 @@ use tokio_stream::{StreamExt, adapters::Map, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    agent::{Agent, Agents, Opening},
-    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply},
+    agent::{Agent, Agents, DEFAULT_AGENT, Opening},
+    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply, Staff},
     conversations::{Conversations, Phase, Place},
-    status::Problem,
+    status::{Problem, printable},
     turn::{EndReason, reply},
 };
 
@@ -43,10 +43,10 @@ impl VoiceService for Voice {
     ) -> Result<Response<Self::ConverseStream>, Status> {
         let place = self.conversations.admit().map_err(Problem::Refused)?;
         let mut inbound = request.into_inner();
-        let (open, agent) = self.open(&mut inbound).await.inspect_err(|_| self.conversations.count_refused())?;
+        let (open, agent, staff) = self.open(&mut inbound).await.inspect_err(|_| self.conversations.count_refused())?;
         let (outbound, responses) = mpsc::channel(OUTBOUND_MESSAGES);
         let _ = outbound.try_send(Box::new(Ok(self.ready())));
-        let conversation = Conversation::new(agent, inbound, outbound.clone(), self.conversations.watch_phase())
+        let conversation = Conversation::new(agent, staff, inbound, outbound.clone(), self.conversations.watch_phase())
             .map_err(Problem::Conversation)?;
         self.conversations.count_opened();
         // Boxed: an async function holds its arguments twice, and a task is as large as its largest moment.
@@ -70,7 +70,10 @@ impl VoiceService for Voice {
 }
 
 impl Voice {
-    async fn open(&self, inbound: &mut Streaming<ConverseRequest>) -> Result<(Box<Open>, Box<dyn Agent>), Status> {
+    async fn open(
+        &self,
+        inbound: &mut Streaming<ConverseRequest>,
+    ) -> Result<(Box<Open>, Box<dyn Agent>, Staff), Status> {
         let first = timeout(OPEN_LIMIT, inbound.message()).await.map_err(|_| Problem::OpenLate)??;
         let Some(ConverseRequest { message: Some(converse_request::Message::Open(mut open)) }) = first else {
             return Err(Problem::OpenExpected.into());
@@ -85,12 +88,15 @@ impl Voice {
             to: Sensitive::new(std::mem::take(&mut open.to)),
             language: std::mem::take(&mut open.language),
             parameters: Sensitive::new(open.parameters.drain().collect::<BTreeMap<_, _>>()),
+            taken_over_from: None,
         };
         let Some(agent) = self.agents.hire(&open.agent, &opening) else {
             let known = self.agents.names().collect::<Vec<_>>().join(", ");
             return Err(Problem::UnknownAgent { agent: printable(&open.agent), known }.into());
         };
-        Ok((open, agent))
+        let name = if open.agent.is_empty() { DEFAULT_AGENT } else { &open.agent };
+        let staff = Staff::new(self.agents.clone(), opening, name.to_owned());
+        Ok((open, agent, staff))
     }
 
     fn ready(&self) -> ConverseResponse {
@@ -135,6 +141,10 @@ async fn converse(mut conversation: Box<Conversation>, outbound: Outbound, place
         utterances = turn.utterances,
         interrupts = turn.interrupts,
         overflowed_ms = turn.overflowed_samples / 8,
+        orders = turn.orders,
+        orders_refused = turn.orders_refused,
+        held_ms = seen.held_samples / 8,
+        held_keys = seen.held_keys,
         "conversation ended"
     );
     // The agent and the buffers go before the place is free again, so that admission counts what is held.
@@ -144,9 +154,4 @@ async fn converse(mut conversation: Box<Conversation>, outbound: Outbound, place
         // A peer that is gone, or reads nothing, needs no status.
         let _ = timeout(STATUS_LIMIT, outbound.send(Box::new(Err(problem.into())))).await;
     }
-}
-
-/// Text from outside, cut and without control characters, for logs and error messages.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
 }

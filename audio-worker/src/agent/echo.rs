@@ -15,7 +15,9 @@ impl Agent for Echo {
     fn hear(&mut self, heard: Heard<'_>) {
         match heard {
             Heard::Audio(pcm) => self.waiting.extend_from_slice(pcm),
-            Heard::Gap(_) | Heard::Dtmf(_) | Heard::Played { .. } | Heard::Notice(..) => {}
+            // What it has not said yet is worthless by now.
+            Heard::Held(true) => self.waiting.clear(),
+            Heard::Held(false) | Heard::Gap(_) | Heard::Dtmf(_) | Heard::Played { .. } | Heard::Notice(..) => {}
         }
     }
 

@@ -1,8 +1,11 @@
-//! The reply queue: finished mu-law by utterance, and the only pacer in the system.
+//! The reply queue: finished mu-law and keys by utterance, and the only pacer in the system.
 //!
 //! Voices speak faster than real time, and what has been sent cannot be recalled. So the queue hands out only
 //! what keeps the caller's buffer a short lead ahead, by an absolute clock; an interrupt then empties the very
 //! queue that it would otherwise wait behind.
+//!
+//! An interrupt spares keys. So that emptying the caller's buffer cannot cut them either, what is said behind them
+//! leaves only once they have been played.
 
 use std::{
     collections::VecDeque,
@@ -10,6 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
+
+use crate::dsp::dtmf::Keys;
 
 /// Samples of a frame: 20 ms, Twilio's habit.
 pub const FRAME_SAMPLES: usize = 160;
@@ -50,19 +55,52 @@ pub struct Reply {
     origin: Instant,
     /// When all that was sent will have been played, if it is played without a pause.
     played_out: Instant,
+    /// The same of the last keys that were sent.
+    keys_played_out: Instant,
+}
+
+/// What an interrupt found of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeysNow {
+    /// None that were not played.
+    None,
+    /// Some wait and none sounds; this is the utterance that comes first.
+    Waiting {
+        /// Its number.
+        first: u64,
+    },
+    /// Some are being played: the caller's buffer must be left alone.
+    Sounding,
 }
 
 #[derive(Debug)]
 struct Queued {
     utterance: u64,
-    mulaw: VecDeque<u8>,
+    sound: Sound,
+    /// No more of it comes.
     ended: bool,
+}
+
+#[derive(Debug)]
+enum Sound {
+    Said(VecDeque<u8>),
+    /// Made as they are sent, so that they need no room.
+    Keys(Keys),
+}
+
+impl Sound {
+    fn len(&self) -> usize {
+        match self {
+            Self::Said(mulaw) => mulaw.len(),
+            Self::Keys(keys) => keys.remaining(),
+        }
+    }
 }
 
 impl Reply {
     /// An empty queue that keeps `lead` ahead of real time, made at `now`.
     pub const fn new(lead: Duration, now: Instant) -> Self {
-        Self { utterances: VecDeque::new(), samples: 0, lead, origin: now, played_out: now }
+        Self { utterances: VecDeque::new(), samples: 0, lead, origin: now, played_out: now, keys_played_out: now }
     }
 
     /// Appends to `utterance`, which is the newest one or newer. Answers how many samples found no room.
@@ -72,10 +110,11 @@ impl Reply {
             return mulaw.len();
         }
         if self.utterances.back().is_none_or(|queued| queued.utterance != utterance) {
-            self.utterances.push_back(Queued { utterance, mulaw: VecDeque::new(), ended: false });
+            let sound = Sound::Said(VecDeque::new());
+            self.utterances.push_back(Queued { utterance, sound, ended: false });
         }
-        if let Some(queued) = self.utterances.back_mut() {
-            queued.mulaw.extend(&mulaw[..taken]);
+        if let Some(Queued { sound: Sound::Said(said), .. }) = self.utterances.back_mut() {
+            said.extend(&mulaw[..taken]);
             self.samples += taken;
         }
         mulaw.len() - taken
@@ -86,16 +125,42 @@ impl Reply {
         match self.utterances.back_mut() {
             Some(queued) if queued.utterance == utterance => queued.ended = true,
             // All of its audio has left already.
-            _ => self.utterances.push_back(Queued { utterance, mulaw: VecDeque::new(), ended: true }),
+            _ => self.utterances.push_back(Queued { utterance, sound: Sound::Said(VecDeque::new()), ended: true }),
         }
+    }
+
+    /// Appends keys as an `utterance` of their own, newer than all before.
+    pub fn keys(&mut self, utterance: u64, keys: Keys) {
+        self.utterances.push_back(Queued { utterance, sound: Sound::Keys(keys), ended: true });
+    }
+
+    /// Utterances of keys that are not wholly sent.
+    pub fn rows_of_keys(&self) -> usize {
+        self.utterances.iter().filter(|queued| matches!(queued.sound, Sound::Keys(_))).count()
     }
 
     /// Throws everything away and answers how many samples that were. The caller's buffer is emptied too, so the
     /// lead starts anew.
     pub fn clear(&mut self) -> usize {
         self.utterances.clear();
-        self.played_out = self.origin;
+        (self.played_out, self.keys_played_out) = (self.origin, self.origin);
         std::mem::take(&mut self.samples)
+    }
+
+    /// Throws away all that was said, at `now`, and keeps the keys. Answers how many samples that were, and what is to
+    /// be known of keys: while some sound, the caller's buffer is not emptied and goes on as before.
+    pub fn interrupt(&mut self, now: Instant) -> (usize, KeysNow) {
+        self.utterances.retain(|queued| matches!(queued.sound, Sound::Keys(_)));
+        let keys = match self.utterances.front() {
+            _ if now < self.keys_played_out => KeysNow::Sounding,
+            Some(Queued { sound: Sound::Keys(keys), .. }) if keys.has_begun() => KeysNow::Sounding,
+            Some(queued) => KeysNow::Waiting { first: queued.utterance },
+            None => KeysNow::None,
+        };
+        if keys != KeysNow::Sounding {
+            self.played_out = self.origin;
+        }
+        (std::mem::take(&mut self.samples), keys)
     }
 
     /// The next thing that may be sent at `now`.
@@ -104,17 +169,25 @@ impl Reply {
             return None;
         }
         let front = self.utterances.front_mut()?;
-        if front.mulaw.is_empty() {
-            let utterance = front.utterance;
+        let (utterance, length) = (front.utterance, front.sound.len().min(FRAME_SAMPLES));
+        if length == 0 {
             self.utterances.pop_front();
             return Some(Due::End { utterance });
         }
-        let length = front.mulaw.len().min(FRAME_SAMPLES);
-        let mulaw: Bytes = front.mulaw.drain(..length).collect();
-        let utterance = front.utterance;
-        self.samples -= length;
         self.played_out = self.played_out.max(now) + SAMPLE * u32::try_from(length).unwrap_or(u32::MAX);
-        if front.mulaw.is_empty() && !front.ended {
+        let mulaw = match &mut front.sound {
+            Sound::Said(said) => {
+                self.samples -= length;
+                said.drain(..length).collect()
+            }
+            Sound::Keys(keys) => {
+                self.keys_played_out = self.played_out;
+                let mut codes = Vec::with_capacity(length);
+                keys.take(length, &mut codes);
+                Bytes::from(codes)
+            }
+        };
+        if front.sound.len() == 0 && !front.ended {
             self.utterances.pop_front();
         }
         Some(Due::Audio { utterance, mulaw })
@@ -123,17 +196,20 @@ impl Reply {
     /// When [`Reply::poll`] has something; `None` while there is nothing to say. It may lie in the past.
     pub fn deadline(&self) -> Option<Instant> {
         let front = self.utterances.front()?;
-        let (whole, ended) = (front.mulaw.len() >= FRAME_SAMPLES, front.ended || self.utterances.len() > 1);
-        if !whole && !ended {
+        let (waiting, ended) = (front.sound.len(), front.ended || self.utterances.len() > 1);
+        if waiting < FRAME_SAMPLES && !ended {
             return None;
         }
-        // An end is not audio: it needs no room in the caller's buffer.
-        let at_once = front.mulaw.is_empty();
         let in_time = self.played_out.checked_sub(self.lead).unwrap_or(self.origin);
-        Some(if at_once { self.origin } else { in_time })
+        Some(match front.sound {
+            // An end is not audio: it needs no room in the caller's buffer.
+            _ if waiting == 0 => self.origin,
+            Sound::Keys(_) => in_time,
+            Sound::Said(_) => in_time.max(self.keys_played_out),
+        })
     }
 
-    /// Samples that wait.
+    /// Samples of what was said that wait.
     pub const fn queued(&self) -> usize {
         self.samples
     }
