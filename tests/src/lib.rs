@@ -1,7 +1,7 @@
 //! Tools that look at the pair from outside: nothing here is linked into either service.
 //!
 //! - [`sim`]: the simulated Twilio, one phone call at a time, with a report.
-//! - [`signal`]: pure measurements on 8 kHz audio: delay, signal to noise, frame edges, tone onsets.
+//! - [`signal`]: pure measurements on 8 kHz audio: delay, signal to noise, frame edges, tone onsets, keys.
 //! - [`stack`]: both services in this process, for whole-system tests; [`mod@line`] calls them by hand, and [`scripted`]
 //!   is an agent that does what the keys say.
 //! - [`fuzz`]: what the fuzzers run.
