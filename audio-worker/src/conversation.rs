@@ -183,7 +183,7 @@ impl Conversation {
                 }
             }
             Some(Message::Notice(v1::Notice { kind, value })) => self.agent.hear(Heard::Notice(&kind, &value)),
-            Some(Message::Instruct(instruct)) => self.on_instruct(instruct),
+            Some(Message::Instruct(instruct)) => return self.on_instruct(instruct),
             Some(Message::Close(_)) => self.turn.handle(Input::Closed, now()),
             Some(Message::Open(_)) => return Err(ConversationError::SecondOpen),
             // A newer gateway says something that this worker does not know.

@@ -4,7 +4,7 @@
 
 use allocation_counter::measure;
 use audio_worker::{
-    dsp::{Resampler, SampleRate, mulaw},
+    dsp::{Resampler, SampleRate, dtmf::Keys, mulaw},
     pipeline::{Downlink, HEARING_RATE, Uplink},
 };
 
@@ -41,6 +41,18 @@ fn mulaw_allocates_nothing() {
         again.clear();
         mulaw::decode(&codes(frame, 160)[..160], &mut pcm);
         mulaw::encode(&pcm, &mut again);
+    });
+    assert_eq!(counted, 0);
+}
+
+#[test]
+fn key_tones_allocate_nothing() {
+    // 38 seconds: more than is taken.
+    let (mut keys, mut frame) = (Keys::parse(&"5W".repeat(32)).unwrap(), Vec::new());
+    let counted = allocations(|_| {
+        frame.clear();
+        keys.take(160, &mut frame);
+        assert_eq!(frame.len(), 160);
     });
     assert_eq!(counted, 0);
 }
@@ -84,6 +96,12 @@ fn uplink_allocates_nothing_when_frames_are_odd_or_missing() {
         }
     });
     assert_eq!(counted, 0);
+}
+
+#[test]
+fn what_is_skipped_allocates_nothing() {
+    let mut uplink = Uplink::new().unwrap();
+    assert_eq!(allocations(|frame| assert_eq!(uplink.skip(160, frame * 20), 0)), 0);
 }
 
 #[test]

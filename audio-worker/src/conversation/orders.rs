@@ -1,8 +1,11 @@
 //! Orders from outside the call: read, carried out at once, each answered once. None waits for audio or for an agent.
 
+use std::future::poll_fn;
+
+use futures_util::FutureExt;
 use proto::v1::{self, instruct::Instruction};
 
-use super::{Conversation, now};
+use super::{Conversation, ConversationError, now};
 use crate::{
     agent::{Agents, Heard, Opening},
     dsp::dtmf::Keys,
@@ -15,6 +18,9 @@ const MAX_TEXT: usize = 4000;
 
 /// Longest explanation, in characters.
 const MAX_DETAIL: usize = 200;
+
+/// Acts of the agent that are taken before an order, if it has them ready.
+const ACTS_BEFORE: usize = 16;
 
 /// What it takes to give the call to another agent.
 #[derive(Debug)]
@@ -33,7 +39,11 @@ impl Staff {
 }
 
 impl Conversation {
-    pub(super) fn on_instruct(&mut self, v1::Instruct { id, instruction }: v1::Instruct) {
+    pub(super) fn on_instruct(
+        &mut self,
+        v1::Instruct { id, instruction }: v1::Instruct,
+    ) -> Result<(), ConversationError> {
+        self.catch_up()?;
         let was_held = self.turn.is_held();
         let carried_out = match (self.turn.refuses_orders(), instruction) {
             (Some(detail), _) => Err((Outcome::Unsupported, detail.to_owned())),
@@ -55,6 +65,20 @@ impl Conversation {
             (true, false) => self.on_resumed(),
             (false, false) | (true, true) => {}
         }
+        Ok(())
+    }
+
+    /// Takes what the agent has ready, so that the answer to what it was told before the order comes before the order.
+    fn catch_up(&mut self) -> Result<(), ConversationError> {
+        for _ in 0..ACTS_BEFORE {
+            if self.turn.is_held() {
+                break;
+            }
+            // Whoever runs the conversation asks again, so that this waker need not wake.
+            let Some(act) = poll_fn(|cx| self.agent.poll_act(cx, &mut self.pcm)).now_or_never() else { break };
+            self.on_act(act)?;
+        }
+        Ok(())
     }
 
     fn say(&mut self, id: u64, text: &str) -> Result<Input<'static>, (Outcome, String)> {
