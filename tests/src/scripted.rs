@@ -10,6 +10,8 @@
 //! | `B` | fails |
 //! | `C` | talks without end |
 //! | `D` | hangs up at once |
+//!
+//! By order it says a text as a tone of [`WORDS_HZ`], [`WORDS_SAMPLES`] a character.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +20,7 @@ use std::{
 };
 
 use audio_worker::{
-    agent::{Act, Agent, Agents, Heard},
+    agent::{Act, Agent, Agents, CannotSay, Heard},
     dsp::SampleRate,
 };
 
@@ -26,6 +28,12 @@ use crate::signal::tone;
 
 /// Where `0` sends the caller.
 pub const TRANSFER_TO: &str = "+15550111";
+/// What a text sounds like.
+pub const WORDS_HZ: f64 = 2000.0;
+/// How long each of its characters takes, in samples at 8 kHz: 50 ms.
+pub const WORDS_SAMPLES: usize = 400;
+/// Acts that may wait before a text is refused.
+const MAX_ACTS: usize = 8;
 /// Peak of the tones.
 pub const AMPLITUDE: i16 = 8000;
 
@@ -50,7 +58,15 @@ pub enum Told {
     },
     /// Milliseconds without audio.
     Gap(u64),
-    /// Its call is over: it was dropped.
+    /// Something about the call.
+    Notice(String, String),
+    /// It is on hold, or no longer.
+    Held(bool),
+    /// A text to say.
+    Say(String),
+    /// It took over from this agent.
+    TookOverFrom(String),
+    /// Its call is over, or another agent's: it was dropped.
     Gone,
 }
 
@@ -63,6 +79,9 @@ impl Notes {
     pub fn agents(&self) -> Agents {
         let notes = self.clone();
         Agents::default().with("scripted", move |opening| {
+            if let Some(former) = &opening.taken_over_from {
+                notes.add(&opening.call_id, Told::TookOverFrom(former.clone()));
+            }
             Box::new(Scripted {
                 call_id: opening.call_id.clone(),
                 notes: notes.clone(),
@@ -95,7 +114,7 @@ impl Scripted {
         self.acts.push_back((act, Vec::new()));
     }
 
-    fn say(&mut self, frequency: f64, samples: usize) {
+    fn tone(&mut self, frequency: f64, samples: usize) {
         self.acts.push_back((Act::Speak(SampleRate::Hz8000), tone(frequency, AMPLITUDE, samples)));
     }
 
@@ -103,7 +122,7 @@ impl Scripted {
         match key {
             '1'..='9' => {
                 let seconds = key.to_digit(10).unwrap_or(1);
-                self.say(frequency(seconds), 8000 * seconds as usize);
+                self.tone(frequency(seconds), 8000 * seconds as usize);
                 self.act(Act::EndUtterance);
             }
             '*' => self.act(Act::Interrupt),
@@ -113,7 +132,7 @@ impl Scripted {
             'B' => self.act(Act::Fail { reason: "asked to".into() }),
             'C' => {
                 self.is_endless = true;
-                self.say(440.0, 60 * 8000);
+                self.tone(440.0, 60 * 8000);
             }
             _ => self.act(Act::Hangup { reason: "asked to".into(), after_playback: false }),
         }
@@ -126,19 +145,30 @@ impl Agent for Scripted {
             // It keeps talking for as long as it hears.
             Heard::Audio(pcm) => {
                 if self.is_endless {
-                    self.say(440.0, pcm.len() / 2);
+                    self.tone(440.0, pcm.len() / 2);
                 }
                 return;
             }
             Heard::Gap(ms) => Told::Gap(ms),
             Heard::Dtmf(key) => Told::Key(key),
             Heard::Played { utterance, ms, cleared } => Told::Played { utterance, ms, cleared },
-            Heard::Notice(..) => return,
+            Heard::Notice(kind, value) => Told::Notice(kind.to_owned(), value.to_owned()),
+            Heard::Held(is_held) => Told::Held(is_held),
         };
         self.notes.add(&self.call_id, told);
         if let Heard::Dtmf(key) = heard {
             self.on_key(key);
         }
+    }
+
+    fn say(&mut self, text: &str) -> Result<(), CannotSay> {
+        if self.acts.len() >= MAX_ACTS {
+            return Err(CannotSay::TooMuch);
+        }
+        self.notes.add(&self.call_id, Told::Say(text.to_owned()));
+        self.tone(WORDS_HZ, WORDS_SAMPLES * text.chars().count());
+        self.act(Act::EndUtterance);
+        Ok(())
     }
 
     fn poll_act(&mut self, _: &mut Context<'_>, pcm: &mut Vec<i16>) -> Poll<Act> {

@@ -51,9 +51,9 @@ async fn marks_tell_the_agent_how_far_it_was_heard() {
     let played: Vec<_> = notes
         .of(&report.call_sid)
         .into_iter()
-        .filter_map(|told| match told {
-            Told::Played { utterance, ms, cleared } => Some((utterance, ms, cleared)),
-            Told::Key(_) | Told::Gap(_) | Told::Gone => None,
+        .filter_map(|told| {
+            let Told::Played { utterance, ms, cleared } = told else { return None };
+            Some((utterance, ms, cleared))
         })
         .collect();
     assert_eq!(played, (1..=10).map(|n| (1, n * 200, false)).collect::<Vec<_>>());
