@@ -1,6 +1,6 @@
 //! The core of a conversation: who said what, what is sent when, what is worthless, and when it is over.
 //!
-//! Pure: inputs and `now` go in, messages and one deadline come out. It never sees a socket, a clock or a codec;
+//! Pure: inputs and `now` go in, messages and one deadline come out. It sees no socket, no clock, and of sound only mu-law;
 //! `conversation.rs` drives it. Contract: one [`Turn::handle`], then [`Turn::poll_gateway`] until it answers
 //! `None`, before the next.
 

@@ -12,6 +12,9 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use proto::v1::{
+    Close, ConverseRequest, Instruct, Open, PlayDigits, Say, converse_request::Message, instruct::Instruction,
+};
 use tests::{
     line::{Invitation, Line, signed},
     scripted::{Notes, TRANSFER_TO},
@@ -24,6 +27,8 @@ const FROM: &str = "+15550147";
 const TO: &str = "+15550148";
 const TICKET_SECRET: &str = "the-secret-of-the-tickets";
 const FALLBACK: &str = "+15550149";
+const PIN: &str = "8675309";
+const WORDS: &str = "your balance is forty-two";
 const FILTER: &str = "trace,tests=off";
 
 #[tokio::test]
@@ -47,6 +52,7 @@ async fn no_line_of_the_log_tells_who_called_or_what_was_said() {
         let report = Caller::new(CallPlan { digits, ..plan.clone() }).place().await;
         assert!(report.is_ok(), "{report}");
     }
+    order(&stack).await;
     // What goes wrong is told, without a word too many: a bad signature, a bad ticket, nonsense, a lost worker.
     let forged = CallPlan { auth_token: "another".into(), ..plan.clone() };
     assert_eq!(signed(&forged, "/voice/incoming", forged.parameters("CA1", "ringing")).await.status, 403);
@@ -86,6 +92,8 @@ async fn no_line_of_the_log_tells_who_called_or_what_was_said() {
         digits(FALLBACK),
         AUTH_TOKEN,
         TICKET_SECRET,
+        PIN,
+        WORDS,
         &ticket,
         &ticket[20..60],
         &payload[..40],
@@ -95,6 +103,25 @@ async fn no_line_of_the_log_tells_who_called_or_what_was_said() {
         let leak = lines.lines().find(|line| line.contains(secret));
         assert_eq!(leak, None, "a secret of {} characters is in the log", secret.len());
     }
+}
+
+/// A conversation of the worker's with orders, good and bad, until it has ended.
+async fn order(stack: &Stack) {
+    let order = |instruction| Message::Instruct(Instruct { id: 1, instruction: Some(instruction) });
+    let digits = |digits: String| order(Instruction::PlayDigits(PlayDigits { digits }));
+    let say = |text: String| order(Instruction::Say(Say { text }));
+    let open = Open { from: FROM.into(), to: TO.into(), agent: "scripted".into(), ..Open::default() };
+    let messages = [
+        Message::Open(Box::new(open)),
+        digits(PIN.into()),
+        digits(format!("{PIN}?")),
+        say(WORDS.into()),
+        say(format!("{WORDS}\n")),
+        Message::Close(Close::default()),
+    ];
+    let requests = messages.map(|message| ConverseRequest { message: Some(message) });
+    let mut answers = stack.voice().await.converse(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    while answers.message().await.unwrap().is_some() {}
 }
 
 /// Everything that was logged.
