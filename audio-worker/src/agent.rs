@@ -84,8 +84,8 @@ pub trait Agent: Send {
     /// Tells the agent something.
     fn hear(&mut self, heard: Heard<'_>);
 
-    /// Has the agent say `text`, by order: 1 to 4000 characters, none of them a control character. It must answer at once
-    /// and speak through [`Agent::poll_act`], after what it says already.
+    /// Has the agent say `text`, by order: 1 to 4000 characters, none of them a control character. It must answer at
+    /// once and speak through [`Agent::poll_act`], after what it says already.
     ///
     /// # Errors
     /// When it cannot; most agents say only what they think of.

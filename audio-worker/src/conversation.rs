@@ -130,8 +130,12 @@ impl Conversation {
             tokio::select! {
                 biased;
                 // A gateway that does not read its answers gets no further orders carried out.
-                message = self.inbound.message(), if self.turn.has_room_for_answers() => self.on_gateway(message.ok().flatten())?,
-                act = poll_fn(|cx| self.agent.poll_act(cx, &mut self.pcm)), if !self.turn.is_held() => self.on_act(act)?,
+                message = self.inbound.message(), if self.turn.has_room_for_answers() => {
+                    self.on_gateway(message.ok().flatten())?;
+                }
+                act = poll_fn(|cx| self.agent.poll_act(cx, &mut self.pcm)), if !self.turn.is_held() => {
+                    self.on_act(act)?;
+                }
                 Some(phase) = self.phase.next() => self.on_phase(phase),
                 gone = async { self.outbound.reserve().await.is_err() }, if !room => if gone { self.turn.handle(Input::GatewayGone, now()) },
                 () = &mut sleep => self.turn.handle(Input::Tick, now()),

@@ -1,7 +1,7 @@
 //! The core of a conversation: who said what, what is sent when, what is worthless, and when it is over.
 //!
-//! Pure: inputs and `now` go in, messages and one deadline come out. It sees no socket, no clock, and of sound only mu-law;
-//! `conversation.rs` drives it. Contract: one [`Turn::handle`], then [`Turn::poll_gateway`] until it answers
+//! Pure: inputs and `now` go in, messages and one deadline come out. It sees no socket, no clock, and of sound only
+//! mu-law; `conversation.rs` drives it. Contract: one [`Turn::handle`], then [`Turn::poll_gateway`] until it answers
 //! `None`, before the next.
 
 use std::{
@@ -61,7 +61,7 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speaking {
     No,
-    /// In the middle of the newest on the wire, with `samples` of it in the queue and `before` said under an older number.
+    /// In the middle of the newest on the wire: `samples` of it are said, and `before` under an older number.
     Here {
         before: u64,
         samples: u64,
@@ -262,7 +262,7 @@ impl Turn {
         let (samples, keys) = self.reply.interrupt(self.now);
         self.stats.interrupted_samples += samples as u64;
         let utterance = match keys {
-            // What was said before them has been heard, but for a few frames; emptying the caller's buffer would cut them.
+            // What was said before them has been heard, but for a few frames; to empty the caller's buffer would cut them.
             KeysNow::Sounding => return,
             KeysNow::Waiting { first } => first - 1,
             KeysNow::None => self.newest,
