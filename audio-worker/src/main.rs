@@ -17,6 +17,7 @@ fn main() -> anyhow::Result<ExitCode> {
         env!("CARGO_PKG_VERSION"),
         "Everything sound and talk: mu-law, resampling, turns, agents",
         &SETTINGS,
+        &[],
     );
     let config = match Config::read(&values) {
         Ok(config) => config,
@@ -33,6 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Healthcheck => Ok(ExitCode::from(u8::from(
             !probe::ready(config.operations).context("OPS_LISTEN does not answer; is the service up?")?,
         ))),
+        Task::Own { name, .. } => anyhow::bail!("{name} is no task of this service"),
         Task::Serve => serve(&config),
     }
 }

@@ -89,6 +89,11 @@ impl Carrier {
         self.access.as_ref().err().copied()
     }
 
+    /// The same for somebody who waits for the answer: one more try, at most.
+    pub(crate) fn impatient(self) -> Self {
+        Self { tries: Backoff { attempts: 2, within: Duration::from_secs(5), ..self.tries }, ..self }
+    }
+
     /// Places a call.
     pub(crate) async fn create(&self, call: &CreateCall) -> Result<CallResource, CarrierError> {
         let answer = self.ask(Method::POST, "Calls.json", &call.form(), Again::WhenThrottled).await?;

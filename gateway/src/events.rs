@@ -1,4 +1,4 @@
-//! Call events for the user's own webhook: signed JSON, in order for each call, tried again, never in the way of a call.
+//! Call events for the user's own webhook: signed JSON, in order for each call, tried again, never in a call's way.
 //!
 //! The driver of `outbox`, which decides. Neither an address beyond its host nor a body is ever logged.
 

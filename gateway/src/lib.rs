@@ -2,7 +2,8 @@
 //!
 //! Read in this order: `server` takes connections and routes them; `webhook` answers Twilio's requests; `socket` is the
 //! media socket; `call` is the driver, the one task that owns the call; [`session`] is the core that decides;
-//! `worker` opens the call's stream at one of the workers that `fleet` knows.
+//! `worker` opens the call's stream at one of the workers that `fleet` knows. What the gateway asks of others goes
+//! through `client`: `carrier` is Twilio's REST API, `events` the user's own webhook, [`doctor`] examines a set-up.
 //!
 //! Invariants:
 //! - [`admission`], [`session`], [`routes`], [`ticket`] and [`twilio`] are pure: no clock, no socket, no runtime.
@@ -28,6 +29,7 @@ mod carrier;
 #[allow(dead_code, reason = "the calls API is built on it")]
 mod client;
 pub mod config;
+pub mod doctor;
 #[allow(dead_code, reason = "the calls API is built on it")]
 mod events;
 mod fleet;

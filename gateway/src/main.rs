@@ -6,8 +6,13 @@ use anyhow::Context;
 use gateway::{
     Config,
     config::{ROUTES_FILE, SETTINGS},
+    doctor,
 };
-use telemetry::{files, log, probe, settings::Task, shutdown};
+use telemetry::{
+    files, log, probe,
+    settings::{Mistakes, Task},
+    shutdown,
+};
 use tokio::net::TcpListener;
 
 /// Exit code for settings that cannot be used (sysexits.h, EX_USAGE).
@@ -20,10 +25,15 @@ fn main() -> anyhow::Result<ExitCode> {
         env!("CARGO_PKG_VERSION"),
         "Everything Twilio: webhooks, TwiML, the media WebSocket, marks and clear",
         &SETTINGS,
+        &[doctor::SUBCOMMAND],
     );
     // Whether the service is ready does not hang on a file that was changed since it began.
     let values = if task == Task::Healthcheck { values.without(ROUTES_FILE.name) } else { values };
-    let config = match Config::read(&values) {
+    let config = Config::read(&values);
+    if let Task::Own { json, .. } = task {
+        return examine(config, json);
+    }
+    let config = match config {
         Ok(config) => config,
         Err(mistakes) => {
             eprintln!("{mistakes}");
@@ -38,8 +48,20 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Healthcheck => Ok(ExitCode::from(u8::from(
             !probe::ready(config.operations).context("OPS_LISTEN does not answer; is the service up?")?,
         ))),
-        Task::Serve => serve(config),
+        Task::Own { .. } | Task::Serve => serve(config),
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the doctor answers on its standard output")]
+#[tokio::main(flavor = "current_thread")]
+async fn examine(config: Result<Config, Mistakes>, json: bool) -> anyhow::Result<ExitCode> {
+    let report = doctor::examine(config).await.context("TLS cannot be set up")?;
+    if json {
+        println!("{:#}", report.json());
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::from(u8::from(!report.is_healthy())))
 }
 
 #[tokio::main(flavor = "current_thread")]

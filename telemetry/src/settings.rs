@@ -53,6 +53,22 @@ pub enum Task {
     CheckConfig,
     /// Ask the running service whether it is ready, and end.
     Healthcheck,
+    /// One of the service's own.
+    Own {
+        /// Name of the [`Subcommand`].
+        name: &'static str,
+        /// The answer is for machines.
+        json: bool,
+    },
+}
+
+/// A task that only one service has: it looks at something, answers on its standard output and ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Subcommand {
+    /// As typed.
+    pub name: &'static str,
+    /// One line for `--help`.
+    pub help: &'static str,
 }
 
 /// The text of every setting that was given or has a default. Values do not print: some are secrets.
@@ -88,6 +104,7 @@ pub fn command_line(
     version: &'static str,
     about: &'static str,
     table: &[Setting],
+    own: &[Subcommand],
 ) -> (Task, Values) {
     let mut command = Command::new(service)
         .version(version)
@@ -101,6 +118,10 @@ pub fn command_line(
                 .action(ArgAction::SetTrue)
                 .help("Reads the settings, reports every mistake, and ends"),
         );
+    for Subcommand { name, help } in own {
+        let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Answers in JSON");
+        command = command.subcommand(Command::new(*name).about(*help).arg(json));
+    }
     for setting in table {
         let default = setting.default.map(|d| format!(", default {d}")).unwrap_or_default();
         command = command.arg(
@@ -112,8 +133,11 @@ pub fn command_line(
         );
     }
     let matches = command.get_matches();
-    let task = match matches.subcommand_name() {
-        Some(_) => Task::Healthcheck,
+    let task = match matches.subcommand() {
+        Some((name, given)) => own
+            .iter()
+            .find(|own| own.name == name)
+            .map_or(Task::Healthcheck, |own| Task::Own { name: own.name, json: given.get_flag("json") }),
         None if matches.get_flag("check-config") => Task::CheckConfig,
         None => Task::Serve,
     };

@@ -176,6 +176,11 @@ impl Stack {
         self.gateway.address
     }
 
+    /// Where the worker takes calls.
+    pub fn worker_address(&self) -> SocketAddr {
+        self.worker().address
+    }
+
     /// What the gateway's `/readyz` says, while it answers.
     pub async fn gateway_readiness(&self) -> Option<Reply> {
         self.gateway.readiness().await

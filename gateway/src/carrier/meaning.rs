@@ -19,7 +19,8 @@ const THROTTLED: u32 = 20429;
 /// The call is not in a state for this.
 const WRONG_STATE: u32 = 21220;
 
-/// Why the carrier did not do what it was asked for. Prints neither numbers nor Twilio's own words, which may quote them.
+/// Why the carrier did not do what it was asked for. Prints neither numbers nor Twilio's own words, which may quote
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CarrierError {
     /// Nobody was asked.
@@ -105,7 +106,8 @@ mod tests {
 
     #[test]
     fn each_answer_has_its_meaning() {
-        let quoting = r#"{"code":21211,"message":"+15550101 is not valid","more_info":"https://www.twilio.com/docs/errors/21211","status":400}"#;
+        let quoting = r#"{"code":21211,"message":"+15550101 is not valid","status":400,
+            "more_info":"https://www.twilio.com/docs/errors/21211"}"#;
         let refused = meaning(400, quoting, None);
         assert_eq!(
             refused,
