@@ -37,6 +37,8 @@ const TRIES: Backoff = Backoff {
 #[derive(Debug, Clone)]
 pub(crate) struct Carrier {
     client: Client,
+    /// For what is not repeated.
+    placing: Client,
     access: Result<Access, &'static str>,
     tries: Backoff,
 }
@@ -81,7 +83,7 @@ enum Again {
 
 impl Carrier {
     pub(crate) fn new(config: &config::Carrier, client: Client) -> Self {
-        Self { client, access: access(config), tries: TRIES }
+        Self { placing: client.on_fresh_connections(), client, access: access(config), tries: TRIES }
     }
 
     /// The setting without which nothing can be asked, where it is missing.
@@ -152,7 +154,7 @@ impl Carrier {
         let access = self.access.as_ref().map_err(|missing| CarrierError::NotConfigured(missing))?;
         let begun = now();
         for made in 1.. {
-            let error = match self.try_once(access, method.clone(), path, form).await {
+            let error = match self.try_once(access, again, method.clone(), path, form).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -178,6 +180,7 @@ impl Carrier {
     async fn try_once(
         &self,
         access: &Access,
+        again: Again,
         method: Method,
         path: &str,
         form: &[Field],
@@ -196,7 +199,8 @@ impl Carrier {
         let request = request
             .body(Bytes::from(body))
             .map_err(|_| CarrierError::Unreachable { what: "TWILIO_API_URL is no address".to_owned() })?;
-        let answer = self.client.send(request, REQUEST_LIMIT, Plain::AsConfigured).await.map_err(|failure| {
+        let client = if again == Again::WhenThrottled { &self.placing } else { &self.client };
+        let answer = client.send(request, REQUEST_LIMIT, Plain::AsConfigured).await.map_err(|failure| {
             let what = failure.to_string();
             match failure {
                 Failure::NotSent { .. } => CarrierError::Unreachable { what },

@@ -31,8 +31,7 @@ use tower_service::Service;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Largest answer taken; the largest that is of use, a page of numbers, has some 10 KiB.
 const MAX_ANSWER_BYTES: usize = 256 << 10;
-/// How long a connection is kept for the next request: well below the patience of common servers, for a request that
-/// meets a closing connection is one of which nobody knows what became.
+/// How long a connection is kept for the next request: well below the patience of common servers.
 const KEEP_IDLE: Duration = Duration::from_secs(10);
 /// Connections kept for one host.
 const MAX_IDLE: usize = 8;
@@ -41,6 +40,8 @@ const MAX_IDLE: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: legacy::Client<Connector, Full<Bytes>>,
+    /// The same, without keeping connections.
+    fresh: legacy::Client<Connector, Full<Bytes>>,
     runtime: Handle,
 }
 
@@ -127,13 +128,21 @@ impl Client {
         tcp.set_nodelay(true);
         let https =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEEP_IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .build(Connector(https));
-        Ok(Self { http, runtime })
+        let keeping = |connections| {
+            legacy::Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(KEEP_IDLE)
+                .pool_max_idle_per_host(connections)
+                .build(Connector(https.clone()))
+        };
+        Ok(Self { http: keeping(MAX_IDLE), fresh: keeping(0), runtime })
+    }
+
+    /// The same client with a new connection for each request: for those that are not to be repeated. One that meets a
+    /// kept connection just as its peer closes it is one of which nobody knows what became.
+    pub(crate) fn on_fresh_connections(&self) -> Self {
+        Self { http: self.fresh.clone(), ..self.clone() }
     }
 
     /// The runtime that requests run on.

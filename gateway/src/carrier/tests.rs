@@ -204,3 +204,48 @@ async fn the_doctor_learns_of_the_account_and_its_number() {
     assert_eq!((by_token.status.as_deref(), by_token.kind.as_deref()), (Some("active"), Some("Trial")));
     assert!(peer.seen()[0].starts_with("GET /2010-04-01/Accounts/AC1.json "));
 }
+
+#[test]
+fn neither_numbers_nor_secrets_are_logged_at_any_level() {
+    let log = Log::default();
+    let subscriber = || {
+        let log = log.clone();
+        let log = move || log.clone();
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(log).finish()
+    };
+    // While there is only one, tracing asks no other thread's subscriber whether a line is wanted, and remembers.
+    let _second = tracing::Dispatch::new(subscriber());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(subscriber(), || {
+        runtime.block_on(async {
+            let refusal = json!({"code": 21211, "message": "+15550101 is not valid"});
+            for last in [queued(), Reply::json(400, &refusal), Reply::answer(502, "", "+15550101"), Reply::Reset] {
+                let peer = Peer::start(vec![throttled(""), last]).await;
+                let result = carrier(&peer).create(&call()).await;
+                tracing::info!(?result, call = ?call(), carrier = ?carrier(&peer), "all that there is");
+                if let Err(error) = result {
+                    tracing::warn!(%error, "and once more");
+                }
+            }
+        });
+    });
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("asking the carrier again") && log.contains("21211"), "{log}");
+    for secret in ["5550101", "5550100", "s3cret", "U0sxOnMzY3JldA"] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -4,7 +4,14 @@ use super::{
     scripted::{Peer, Reply},
     *,
 };
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -52,7 +59,7 @@ async fn a_redirect_is_not_followed() {
 async fn what_was_not_sent_is_known_not_to_have_been() {
     let refused = {
         // Bound, and gone again before anybody asks.
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap()
     };
     let failure = ask(refused, LIMIT).await.unwrap_err();
@@ -130,4 +137,41 @@ fn requests_of_any_runtime_run_on_the_clients_own() {
     ended.join().unwrap();
     let orphaned = runtime().block_on(client.send(get("http://127.0.0.1/"), LIMIT, Plain::ToLoopback));
     assert!(matches!(orphaned, Err(Failure::Unknown { .. })), "{orphaned:?}");
+}
+
+#[tokio::test]
+async fn connections_are_kept_except_for_what_is_not_to_be_repeated() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let connections = Arc::<AtomicUsize>::default();
+    let peer = tokio::spawn({
+        let connections = Arc::clone(&connections);
+        async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    // It stays for as many requests as there are.
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                    }
+                });
+            }
+        }
+    });
+    let client = client();
+    let opens = async |client: &Client| {
+        let before = connections.load(Ordering::Relaxed);
+        client.send(get(&url), LIMIT, Plain::ToLoopback).await.unwrap();
+        connections.load(Ordering::Relaxed) > before
+    };
+    // A connection is kept as soon as its own task has seen the end of the answer.
+    let kept = async { while opens(&client).await {} };
+    timeout(LIMIT, kept).await.unwrap();
+    let fresh = client.on_fresh_connections();
+    for _ in 0..3 {
+        assert!(opens(&fresh).await);
+    }
+    peer.abort();
 }
