@@ -70,7 +70,13 @@ impl Call {
         let document = Document::parse(&reply.body)?;
         let connect = document.verbs.into_iter().find_map(|verb| match verb {
             Verb::Connect(connect) => Some(connect),
-            Verb::Say(_) | Verb::Dial(_) | Verb::Hangup | Verb::Reject(_) | Verb::Redirect(_) | Verb::Pause(_) => None,
+            Verb::Say(_)
+            | Verb::Dial(_)
+            | Verb::Enqueue(_)
+            | Verb::Hangup
+            | Verb::Reject(_)
+            | Verb::Redirect(_)
+            | Verb::Pause(_) => None,
         });
         let Some(connect) = connect else {
             anyhow::bail!("no <Connect> in {}", reply.body);

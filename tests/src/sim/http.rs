@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use url::{Url, form_urlencoded};
 
-use super::{Code, Finding, Route, sign};
+use super::{Code, Finding, Method, Route, sign};
 
 /// Twilio's ceiling for a call-related webhook.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -60,13 +60,13 @@ impl HttpError {
 /// query of a GET.
 pub(super) async fn request(
     route: &Route,
-    method: &str,
+    method: Method,
     url: &Url,
     params: &[(String, String)],
     auth_token: &str,
 ) -> Result<Reply, HttpError> {
     let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
-    if method == "GET" {
+    if method == Method::Get {
         let mut url = url.clone();
         url.query_pairs_mut().extend_pairs(params);
         let signature = sign(url.as_str(), &[], auth_token);
@@ -84,17 +84,17 @@ pub async fn post_form(
     signature: Option<String>,
 ) -> Result<Reply, HttpError> {
     let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
-    exchange(route, "POST", url, signature, form).await
+    exchange(route, Method::Post, url, signature, form).await
 }
 
 /// An unsigned GET over `route`.
 pub async fn get(route: &Route, url: &Url) -> Result<Reply, HttpError> {
-    exchange(route, "GET", url, None, String::new()).await
+    exchange(route, Method::Get, url, None, String::new()).await
 }
 
 async fn exchange(
     route: &Route,
-    method: &str,
+    method: Method,
     url: &Url,
     signature: Option<String>,
     body: String,
@@ -104,12 +104,12 @@ async fn exchange(
         None => url.path().to_owned(),
     };
     let mut request = Request::builder()
-        .method(method)
+        .method(method.as_str())
         .uri(target)
         .header(header::HOST, authority(url)?)
         .header(header::USER_AGENT, "TwilioProxy/1.1")
         .header(header::ACCEPT, "*/*");
-    if method == "POST" {
+    if method == Method::Post {
         request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=UTF-8");
     }
     if let Some(signature) = signature {

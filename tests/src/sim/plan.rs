@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use url::Url;
 
 use super::{
-    FramePlan, Progress, Quirks, Route,
+    FramePlan, Instructions, Method, Progress, Quirks, Route,
     speech::{SAMPLE_RATE, bundled_speech, encode_mulaw},
 };
 
@@ -42,10 +42,71 @@ pub struct CallPlan {
     /// When the caller hangs up, from the start of the first stream; two seconds after the last word
     /// when none. Half an hour at most.
     pub hangup_after: Option<Duration>,
+    /// Who dialled whom.
+    pub direction: Direction,
+    /// Where the first document comes from; a POST to the voice webhook when none.
+    pub instructions: Option<Instructions>,
+    /// What is asked when a document cannot be had or read, once in a call.
+    pub fallback: Option<(Method, Url)>,
+    /// What is told of the end of an inbound call, as set at the number.
+    pub status_callback: Option<(Method, Url)>,
+    /// What becomes of a `<Dial>`.
+    pub transfer: Transfer,
     /// What Twilio leaves open.
     pub quirks: Quirks,
     /// Counters to watch while the call runs.
     pub progress: Arc<Progress>,
+}
+
+/// Who dialled whom, as Twilio names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// Somebody called a number of the account.
+    #[default]
+    Inbound,
+    /// The account dialled through the REST API.
+    OutboundApi,
+}
+
+impl Direction {
+    /// As Twilio writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::OutboundApi => "outbound-api",
+        }
+    }
+}
+
+/// What becomes of a `<Dial>`: `DialCallStatus` of its action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// Somebody answers, and the two talk for so long.
+    Completed(Duration),
+    /// Busy.
+    Busy,
+    /// Nobody answers.
+    NoAnswer,
+    /// There is no such number.
+    Failed,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self::Completed(Duration::ZERO)
+    }
+}
+
+impl Transfer {
+    /// As Twilio writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed(_) => "completed",
+            Self::Busy => "busy",
+            Self::NoAnswer => "no-answer",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl CallPlan {
@@ -69,6 +130,11 @@ impl CallPlan {
             frames: FramePlan::default(),
             digits: Vec::new(),
             hangup_after: None,
+            direction: Direction::Inbound,
+            instructions: None,
+            fallback: None,
+            status_callback: None,
+            transfer: Transfer::default(),
             quirks: Quirks::default(),
             progress: Arc::default(),
         }
@@ -100,7 +166,7 @@ impl CallPlan {
             ("CallStatus", call_status),
             ("Called", &self.to),
             ("Caller", &self.from),
-            ("Direction", "inbound"),
+            ("Direction", self.direction.as_str()),
             ("From", &self.from),
             ("To", &self.to),
         ];

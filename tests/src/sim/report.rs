@@ -136,6 +136,8 @@ pub enum Ended {
     Lost,
     /// The server broke the WebSocket protocol.
     Violation,
+    /// The REST API ended the call or gave it other TwiML.
+    CallUpdated,
 }
 
 /// One media stream.
@@ -235,10 +237,14 @@ pub struct CallReport {
     pub said: Vec<String>,
     /// Numbers that `<Dial>` called.
     pub dialled: Vec<String>,
+    /// Queues that `<Enqueue>` named.
+    pub queued: Vec<String>,
     /// Reason of `<Reject>`.
     pub rejected: Option<String>,
     /// Stream events posted to `statusCallback`, each with the HTTP status it got.
     pub status_callbacks: Vec<(String, Option<u16>)>,
+    /// Events of an inbound call posted to the number's status callback, each with the HTTP status it got.
+    pub call_callbacks: Vec<(String, Option<u16>)>,
     /// Findings outside of streams.
     pub findings: Vec<Finding>,
 }
@@ -301,6 +307,9 @@ impl fmt::Display for CallReport {
         for number in &self.dialled {
             writeln!(f, "  dialled: {number}")?;
         }
+        for queue in &self.queued {
+            writeln!(f, "  waits in the queue: {queue}")?;
+        }
         if let Some(reason) = &self.rejected {
             writeln!(f, "  rejected: {reason}")?;
         }
@@ -323,6 +332,7 @@ impl fmt::Display for StreamReport {
             }
             Ended::Lost => "the connection was lost".to_owned(),
             Ended::Violation => "the server broke the protocol".to_owned(),
+            Ended::CallUpdated => "the REST API ended it".to_owned(),
         };
         let seconds = self.lasted.as_secs_f64();
         writeln!(f, "  stream {} ({seconds:.2} s): {ended}", self.url)?;

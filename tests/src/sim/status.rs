@@ -8,7 +8,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::{CallPlan, Finding, Route, StreamNoun, http::request, stream};
+use super::{CallPlan, Finding, Route, StreamNoun, calendar, http::request, stream};
 
 /// How long the end of a call waits for callbacks that are still under way.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ impl StatusCallbacks {
             ("CallSid", self.call_sid.clone()),
             ("StreamSid", stream_sid.to_owned()),
             ("StreamName", name.to_owned()),
-            ("Timestamp", timestamp()),
+            ("Timestamp", calendar::iso8601(wall_clock())),
         ];
         match event {
             Ok(event) => parameters.push(("StreamEvent", event.to_owned())),
@@ -58,10 +58,10 @@ impl StatusCallbacks {
         let parameters: Vec<(String, String)> =
             parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let (route, auth_token) = (self.route.clone(), self.auth_token.clone());
-        let (callback, method) = (callback.clone(), noun.status_callback_method.clone());
+        let (callback, method) = (callback.clone(), noun.status_callback_method);
         let task = tokio::spawn(async move {
             let url = Url::parse(&callback).ok()?;
-            let reply = request(&route, &method, &url, &parameters, &auth_token).await;
+            let reply = request(&route, method, &url, &parameters, &auth_token).await;
             reply.ok().map(|reply| reply.status)
         });
         self.posted.push((event.unwrap_or("stream-error").to_owned(), task));
@@ -86,37 +86,8 @@ impl StatusCallbacks {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the callback carries the wall clock")]
-fn timestamp() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    iso8601(since.unwrap_or_default())
-}
-
-/// Time since 1970 as `2026-11-21T08:51:38.123Z`.
-fn iso8601(since: Duration) -> String {
-    let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Days to civil date, with years that begin in March (Howard Hinnant, "date algorithms").
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    let millis = since.subsec_millis();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timestamps_are_iso8601() {
-        assert_eq!(iso8601(Duration::ZERO), "1970-01-01T00:00:00.000Z");
-        assert_eq!(iso8601(Duration::from_millis(1_709_210_096_789)), "2024-02-29T12:34:56.789Z");
-        assert_eq!(iso8601(Duration::from_secs(1_767_225_600)), "2026-01-01T00:00:00.000Z");
-    }
+/// Time since 1970.
+#[expect(clippy::disallowed_methods, reason = "callbacks carry the wall clock")]
+pub(super) fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -21,7 +21,8 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    CallPlan, Code, Finding, Findings, Incoming, MediaSocket, Outgoing, Playout, Progress, Quirks, Said, Writer, judge,
+    CallPlan, Code, Finding, Findings, Incoming, MediaSocket, Order, Orders, Outgoing, Playout, Progress, Quirks, Said,
+    Writer, judge,
     report::{Echoed, Ended, StreamReport},
     socket::classify,
     wire::Wire,
@@ -53,6 +54,8 @@ pub(super) struct Stream<'a> {
     dropped: u64,
     digits_sent: u64,
     marks: Vec<String>,
+    /// What ended the stream from outside.
+    order: Option<Order>,
 }
 
 /// Where in the call a stream begins.
@@ -63,14 +66,15 @@ pub(super) struct Seam {
     pub(super) elapsed: Duration,
 }
 
-/// Runs a stream on a fresh socket to its end. `parameters` are the `<Parameter>`s.
+/// Runs a stream on a fresh socket to its end. `parameters` are the `<Parameter>`s. An order that ended it is handed back.
 pub(super) async fn run(
     plan: &CallPlan,
     socket: MediaSocket,
     writer: Writer,
     parameters: &[(String, String)],
     seam: Seam,
-) -> StreamReport {
+    orders: &mut Orders,
+) -> (StreamReport, Option<Order>) {
     let (queue, waiting) = mpsc::channel(SEND_QUEUE);
     let unasked = socket.unasked_extension().map(str::to_owned);
     let (sink, mut source) = socket.into_inner().split();
@@ -95,16 +99,17 @@ pub(super) async fn run(
         dropped: 0,
         digits_sent: 0,
         marks: Vec::new(),
+        order: None,
     };
     if let Some(extension) = unasked {
         let text = format!("the 101 names the extension {extension:?}, which was not offered");
         stream.findings.add_once(Finding::new(Code::StreamProtocol, text));
     }
     stream.progress.live.fetch_add(1, Ordering::Relaxed);
-    let (ended, close_code) = stream.run(&mut source, parameters).await;
+    let (ended, close_code) = stream.run(&mut source, parameters, orders).await;
     stream.progress.live.fetch_sub(1, Ordering::Relaxed);
-    let lasted = stream.start.elapsed();
-    stream.end(ended, source, sending).await.report(ended, close_code, lasted)
+    let (lasted, order) = (stream.start.elapsed(), stream.order.take());
+    (stream.end(ended, source, sending).await.report(ended, close_code, lasted), order)
 }
 
 impl Stream<'_> {
@@ -112,6 +117,7 @@ impl Stream<'_> {
         &mut self,
         source: &mut SplitStream<WebSocketStream<Wire>>,
         parameters: &[(String, String)],
+        orders: &mut Orders,
     ) -> (Ended, Option<u16>) {
         let connected = self.writer.connected();
         self.send(connected);
@@ -127,6 +133,10 @@ impl Stream<'_> {
             let wake = self.start + self.poll_timeout();
             let incoming = tokio::select! {
                 message = source.next() => classify(message),
+                order = orders.next() => {
+                    self.order = Some(order);
+                    return (Ended::CallUpdated, None);
+                }
                 () = sleep_until(wake) => continue,
             };
             let elapsed = self.start.elapsed();
@@ -240,7 +250,7 @@ impl Stream<'_> {
         mut source: SplitStream<WebSocketStream<Wire>>,
         sending: JoinHandle<()>,
     ) -> Self {
-        let goodbye = ended == Ended::CallerHungUp && self.quirks.sends_stop;
+        let goodbye = matches!(ended, Ended::CallerHungUp | Ended::CallUpdated) && self.quirks.sends_stop;
         if goodbye {
             let stop = self.writer.stop();
             self.send(stop);

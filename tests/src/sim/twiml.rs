@@ -2,11 +2,15 @@
 //!
 //! twilio.com/docs/voice/twiml/stream and …/connect; other verbs are reported, not ignored.
 
+mod verbs;
+
 use roxmltree::Node;
 use thiserror::Error;
 use url::{ParseError, Url};
 
 use super::{Code, Finding};
+pub use verbs::{Dial, Enqueue, Redirect};
+use verbs::{dial, enqueue, say};
 
 /// Name and value of one `<Parameter>` together must stay below this.
 const PARAMETER_LIMIT: usize = 500;
@@ -25,16 +29,43 @@ pub enum Verb {
     Connect(Connect),
     /// Words for the caller.
     Say(String),
-    /// A number to put the caller through to.
-    Dial(String),
+    /// Somebody to put the caller through to.
+    Dial(Dial),
+    /// A queue to wait in.
+    Enqueue(Enqueue),
     /// End the call.
     Hangup,
     /// Refuse the call, with the reason (`rejected` or `busy`).
     Reject(String),
     /// Fetch another document.
-    Redirect(String),
+    Redirect(Redirect),
     /// Silence, in seconds.
     Pause(u32),
+}
+
+/// HTTP method of a request that Twilio makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Parameters in the query.
+    Get,
+    /// Parameters in the body.
+    #[default]
+    Post,
+}
+
+impl Method {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+
+    /// Reads `GET` or `POST`, which must be in capitals.
+    pub fn read(text: &str) -> Option<Self> {
+        [Self::Get, Self::Post].into_iter().find(|method| method.as_str() == text)
+    }
 }
 
 /// `<Connect>` with its `<Stream>`.
@@ -42,8 +73,8 @@ pub enum Verb {
 pub struct Connect {
     /// Where to ask what comes next, as written (may be relative).
     pub action: Option<String>,
-    /// `GET` or `POST`.
-    pub method: String,
+    /// `GET`, or `POST` as when it is not written.
+    pub method: Method,
     /// The stream.
     pub stream: StreamNoun,
 }
@@ -59,8 +90,8 @@ pub struct StreamNoun {
     pub track: Option<String>,
     /// Where the stream's events go.
     pub status_callback: Option<String>,
-    /// `GET` or `POST`.
-    pub status_callback_method: String,
+    /// `GET`, or `POST` as when it is not written.
+    pub status_callback_method: Method,
     /// `<Parameter>`s in order.
     pub parameters: Vec<(String, String)>,
 }
@@ -142,33 +173,30 @@ impl StreamNoun {
 fn verb(node: Node<'_, '_>) -> Result<Verb, TwimlError> {
     let verb = match node.tag_name().name() {
         "Connect" => Verb::Connect(connect(node)?),
-        "Say" => {
-            attributes(node, &["voice", "language", "loop"])?;
-            Verb::Say(words(node))
-        }
-        "Dial" => {
-            attributes(node, &["action", "method", "callerId", "timeout", "timeLimit", "answerOnBridge", "record"])?;
-            Verb::Dial(words(node))
-        }
+        "Say" => Verb::Say(say(node)?),
+        "Dial" => Verb::Dial(dial(node)?),
+        "Enqueue" => Verb::Enqueue(enqueue(node)?),
         "Hangup" => {
             attributes(node, &[])?;
+            empty(node)?;
             Verb::Hangup
         }
         "Reject" => {
             attributes(node, &["reason"])?;
-            Verb::Reject(node.attribute("reason").unwrap_or("rejected").to_owned())
+            empty(node)?;
+            match node.attribute("reason").unwrap_or("rejected") {
+                reason @ ("rejected" | "busy") => Verb::Reject(reason.to_owned()),
+                other => return Err(schema(format!("<Reject reason={other:?}>"))),
+            }
         }
         "Redirect" => {
             attributes(node, &["method"])?;
-            Verb::Redirect(words(node))
+            Verb::Redirect(Redirect { to: text(node)?, method: method(node, "method")? })
         }
         "Pause" => {
             attributes(node, &["length"])?;
-            let length = node.attribute("length").unwrap_or("1");
-            let Ok(seconds) = length.parse() else {
-                return Err(schema(format!("<Pause length={length:?}>")));
-            };
-            Verb::Pause(seconds)
+            empty(node)?;
+            Verb::Pause(number(node, "length")?.unwrap_or(1))
         }
         other => return Err(schema(format!("<{other}> in <Response>"))),
     };
@@ -219,15 +247,46 @@ fn parameter(node: Node<'_, '_>) -> Result<(String, String), TwimlError> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn method(node: Node<'_, '_>, attribute: &str) -> Result<String, TwimlError> {
+fn method(node: Node<'_, '_>, attribute: &str) -> Result<Method, TwimlError> {
+    let Some(text) = node.attribute(attribute) else {
+        return Ok(Method::default());
+    };
+    Method::read(text).ok_or_else(|| schema(format!("{attribute}={text:?}")))
+}
+
+fn number(node: Node<'_, '_>, attribute: &str) -> Result<Option<u32>, TwimlError> {
+    let Some(text) = node.attribute(attribute) else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|_| schema(format!("<{} {attribute}={text:?}>", node.tag_name().name())))
+}
+
+fn flag(node: Node<'_, '_>, attribute: &str) -> Result<bool, TwimlError> {
     match node.attribute(attribute) {
-        None | Some("POST") => Ok("POST".to_owned()),
-        Some("GET") => Ok("GET".to_owned()),
-        Some(other) => Err(schema(format!("{attribute}={other:?}"))),
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(schema(format!("<{} {attribute}={other:?}>", node.tag_name().name()))),
     }
 }
 
-/// Text of an element and of its nouns (`<Dial><Number>…`).
+/// The text of an element that holds nothing else, and not nothing.
+fn text(node: Node<'_, '_>) -> Result<String, TwimlError> {
+    let name = node.tag_name().name();
+    if let Some(inner) = node.children().find(Node::is_element) {
+        return Err(schema(format!("<{}> in <{name}>", inner.tag_name().name())));
+    }
+    let text = words(node);
+    if text.is_empty() { Err(schema(format!("<{name}> is empty"))) } else { Ok(text) }
+}
+
+fn empty(node: Node<'_, '_>) -> Result<(), TwimlError> {
+    match elements(node)?.next() {
+        Some(inner) => Err(schema(format!("<{}> in <{}>", inner.tag_name().name(), node.tag_name().name()))),
+        None => Ok(()),
+    }
+}
+
+/// Text of an element and of what is in it.
 fn words(node: Node<'_, '_>) -> String {
     let text: String = node.descendants().filter_map(|n| n.is_text().then(|| n.text())?).collect();
     text.trim().to_owned()
@@ -295,12 +354,43 @@ mod tests {
             document.verbs[1..],
             [
                 Verb::Say("Good bye.".into()),
-                Verb::Dial("+15550100".into()),
+                Verb::Dial(Dial::to("+15550100")),
                 Verb::Pause(2),
-                Verb::Redirect("/again".into()),
+                Verb::Redirect(Redirect { to: "/again".into(), method: Method::Post }),
                 Verb::Reject("busy".into()),
                 Verb::Hangup
             ]
+        );
+    }
+
+    #[test]
+    fn transfers_and_queues_are_read() {
+        let text = r#"<Response>
+              <Say voice="Polly.Joanna" language="en-US">One <break time="1s"/>moment.</Say>
+              <Dial action="/after" method="GET" callerId="+15550199" answerOnBridge="true" timeout="20">
+                <Number>+15550100</Number><Sip>sip:desk@example.com</Sip>
+              </Dial>
+              <Enqueue action="/queue" waitUrl="/music">support</Enqueue>
+              <Redirect method="GET">/again</Redirect>
+            </Response>"#;
+        let dial = Dial {
+            to: vec!["+15550100".into(), "sip:desk@example.com".into()],
+            action: Some("/after".into()),
+            method: Method::Get,
+            caller_id: Some("+15550199".into()),
+            answer_on_bridge: true,
+            timeout: Some(20),
+        };
+        let enqueue = Enqueue {
+            queue: "support".into(),
+            action: Some("/queue".into()),
+            method: Method::Post,
+            wait_url: Some("/music".into()),
+        };
+        let redirect = Redirect { to: "/again".into(), method: Method::Get };
+        assert_eq!(
+            Document::parse(text).unwrap().verbs,
+            [Verb::Say("One moment.".into()), Verb::Dial(dial), Verb::Enqueue(enqueue), Verb::Redirect(redirect)]
         );
     }
 
@@ -339,6 +429,22 @@ mod tests {
             "<Response><Connect><Stream/></Connect></Response>",
             "<Response><Connect colour='red'><Stream url='wss://a/b'/></Connect></Response>",
             "<Response><Connect><Stream url='wss://a/b' statusCallbackMethod='PUT'/></Connect></Response>",
+            "<Response><Dial/></Response>",
+            "<Response><Dial answerOnBridge='yes'>+15550100</Dial></Response>",
+            "<Response><Dial timeout='soon'>+15550100</Dial></Response>",
+            "<Response><Dial><Fax>+15550100</Fax></Dial></Response>",
+            "<Response><Dial><Number>+15550100</Number> or so</Dial></Response>",
+            "<Response><Dial><Sip>desk@example.com</Sip></Dial></Response>",
+            "<Response><Enqueue/></Response>",
+            "<Response><Enqueue waitUrlMethod='put'>support</Enqueue></Response>",
+            "<Response><Reject reason='tired'/></Response>",
+            "<Response><Pause length='-1'/></Response>",
+            "<Response><Pause>2</Pause></Response>",
+            "<Response><Redirect/></Response>",
+            "<Response><Redirect method='post'>/again</Redirect></Response>",
+            "<Response><Say voice=''>Hello</Say></Response>",
+            "<Response><Say><Number>1</Number></Say></Response>",
+            "<Response><Hangup>now</Hangup></Response>",
         ] {
             assert_eq!(code(text), Code::SchemaValidation, "{text}");
         }
