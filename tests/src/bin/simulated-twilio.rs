@@ -1,6 +1,10 @@
-//! `simulated-twilio`: places calls to a gateway as Twilio would and says what came of them.
+//! `simulated-twilio`: places calls to a gateway as Twilio would and says what came of them; with `serve`, is the REST
+//! API through which calls are made.
 //!
 //! Exit code 0 when every call went through without errors.
+
+#[path = "simulated-twilio/serve.rs"]
+mod serve;
 
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -8,7 +12,7 @@ use ::tests::sim::{
     CallPlan, CallReport, Caller, FramePlan, Level, Progress, Quirks, bundled_speech, read_wav, write_wav,
 };
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use tokio::{task::JoinSet, time};
 use url::Url;
 
@@ -17,8 +21,10 @@ const FRAME: Duration = Duration::from_millis(20);
 
 /// Places phone calls to a gateway as Twilio would, without Twilio.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where the gateway listens; connections go there in the clear, whatever the URLs say.
     #[arg(long, default_value = "127.0.0.1:8000")]
     gateway: SocketAddr,
@@ -27,8 +33,8 @@ struct Arguments {
     #[arg(long)]
     public_url: Option<Url>,
     /// Signs requests.
-    #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true)]
-    auth_token: String,
+    #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true, required = true)]
+    auth_token: Option<String>,
     /// The account that the number belongs to; a gateway with a TWILIO_ACCOUNT_SID takes no other.
     #[arg(long)]
     account_sid: Option<String>,
@@ -79,6 +85,12 @@ struct Arguments {
     strict: bool,
     #[command(flatten)]
     quirks: QuirkFlags,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Be Twilio's REST API until Ctrl-C, and carry the calls that are made through it.
+    Serve(serve::Arguments),
 }
 
 /// What Twilio's documentation leaves open; each flag chooses the other answer than the default.
@@ -144,7 +156,10 @@ impl Arguments {
             Some(url) => url.clone(),
             None => Url::parse(&format!("https://{}", self.gateway))?,
         };
-        let mut plan = CallPlan::new(self.gateway, public_url, &self.auth_token);
+        let Some(auth_token) = &self.auth_token else {
+            Self::command().error(ErrorKind::MissingRequiredArgument, "--auth-token is needed").exit();
+        };
+        let mut plan = CallPlan::new(self.gateway, public_url, auth_token);
         if let Some(sid) = &self.account_sid {
             plan.account_sid.clone_from(sid);
         }
@@ -171,6 +186,9 @@ impl Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    if let Some(Command::Serve(serve)) = &arguments.command {
+        return serve.run().await;
+    }
     let plan = arguments.plan()?;
     let shows_progress = arguments.progress || std::io::stderr().is_terminal();
     let progress = Arc::clone(&plan.progress);
@@ -261,8 +279,6 @@ fn digit(text: &str) -> Result<(Duration, char), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -270,6 +286,11 @@ mod tests {
         Arguments::command().debug_assert();
         let arguments = Arguments::parse_from(["simulated-twilio", "--auth-token", "t"]);
         assert_eq!(Quirks::from(&arguments.quirks), Quirks::default());
+        assert!(Arguments::try_parse_from(["simulated-twilio", "serve", "--auth-token", "t"]).is_ok());
+        assert!(
+            Arguments::try_parse_from(["simulated-twilio", "serve", "--auth-token", "t", "--busy", "--no-answer"])
+                .is_err()
+        );
     }
 
     #[test]

@@ -35,7 +35,11 @@ pub use listing::{CALLS as LIST_CALLS, NUMBERS as LIST_NUMBERS};
 pub use number::{Kind, SETTINGS};
 pub use plan::{AnsweredBy, Gateway, Line, Outcome, OwnedNumber, Rate, RestPlan};
 pub use record::{CallStatus, PlacedCall};
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, mpsc},
+    time::timeout,
+};
 
 use self::account::Account;
 use super::Route;
@@ -65,7 +69,7 @@ impl Exchange {
 
     /// Where a client in another task finds the REST API: what it takes for `https://api.twilio.com`.
     pub fn api_url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.address())
     }
 
     /// The same for a client in this process, in virtual time.
@@ -142,6 +146,16 @@ impl Exchange {
             }
         };
         timeout(PATIENCE, found).await.ok()
+    }
+
+    /// The calls on which nothing more will happen, from now on.
+    pub fn settled(&self) -> broadcast::Receiver<PlacedCall> {
+        self.account.settled.subscribe()
+    }
+
+    /// Where the REST API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Ends everything at once: calls break off without a goodbye.

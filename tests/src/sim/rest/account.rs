@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{broadcast, mpsc, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,6 +25,8 @@ const MAX_CALLS: usize = 20_000;
 const MAX_REPORTS: usize = 500;
 /// Requests that are remembered; later ones are counted.
 const MAX_LOG: usize = 50_000;
+/// Calls over and done with that a listener may be behind; it is told how many it missed.
+const MAX_SETTLED: usize = 1024;
 /// Orders that may wait for whoever carries a call.
 const MAX_ORDERS: usize = 4;
 
@@ -54,6 +56,8 @@ pub(super) struct Account {
     pub(super) stopping: CancellationToken,
     /// Changes whenever a call does.
     pub(super) changed: watch::Sender<u64>,
+    /// Calls that nothing more will happen on.
+    pub(super) settled: broadcast::Sender<PlacedCall>,
     began: Instant,
     /// Since 1970, when it began.
     epoch: Duration,
@@ -116,6 +120,7 @@ impl Account {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             changed: watch::Sender::new(0),
+            settled: broadcast::Sender::new(MAX_SETTLED),
             began: stream::now(),
             epoch: wall_clock(),
             state: Mutex::new(state),
@@ -226,6 +231,8 @@ impl Account {
                 record.call.report = report.map(Arc::new);
                 record.call.callbacks = callbacks;
                 record.call.is_settled = true;
+                // There may be no listener.
+                let _ = self.settled.send(record.call.clone());
             }
             let kept = state.calls.iter_mut().rev().filter(|record| record.call.report.is_some());
             for record in kept.skip(MAX_REPORTS) {
