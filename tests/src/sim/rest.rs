@@ -30,7 +30,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 pub use account::Asked;
 pub use error::RestError;
 pub use fault::{Extent, Fault, Mishap, Target};
-pub use fields::{CREATE, UPDATE};
+pub use fields::{CREATE, CREATE_NEWER, UPDATE};
 pub use listing::{CALLS as LIST_CALLS, NUMBERS as LIST_NUMBERS};
 pub use number::{Kind, SETTINGS};
 pub use plan::{AnsweredBy, Gateway, Line, Outcome, OwnedNumber, Rate, RestPlan};

@@ -61,8 +61,9 @@ impl Request {
     /// Parameters that are not documented for it.
     pub(super) fn unknown(&self) -> Vec<String> {
         let settings = number::SETTINGS.map(|(name, _, _)| name);
+        let create = [&fields::CREATE[..], &fields::CREATE_NEWER].concat();
         let known: &[&str] = match (self.target(), self.resource().1, self.method.as_str()) {
-            (Target::Create, _, _) => &fields::CREATE,
+            (Target::Create, _, _) => &create,
             (Target::Update, _, _) => &fields::UPDATE,
             (Target::List, _, _) => &listing::CALLS,
             (Target::Numbers, Resource::Numbers, _) => &listing::NUMBERS,

@@ -57,6 +57,8 @@ pub const CREATE: [&str; 36] = [
     "Twiml",
     "ApplicationSid",
 ];
+/// The same, newer than the published schema: Twilio's Python library 9.13 sends them when told to.
+pub const CREATE_NEWER: [&str; 2] = ["RecordingConfigurationId", "Passports"];
 /// Parameters of `POST …/Calls/{Sid}.json`.
 pub const UPDATE: [&str; 9] = [
     "Url",
