@@ -16,10 +16,10 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-dsp proof up down containers proto-lint buf
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-dsp proof up down containers twilio-python proto-lint buf
 
 help: ## What can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # One build each: together, cargo would give each service the features that only the other one asks for.
 pair: ## Build both services, optimised
@@ -78,6 +78,9 @@ down: ## Stop it
 
 containers: ## Test the images: calls through one and three workers (needs docker; as root, installs it)
 	.ci/containers
+
+twilio-python: ## Twilio's own Python library against the simulated Twilio and the gateway (needs python3; fetches it)
+	.ci/twilio-python
 
 proto-lint: $(BUF) ## Lint the contract, compare it with the last release's (fetches buf; needs npm)
 	$(BUF) lint

@@ -175,7 +175,7 @@ impl Spec {
 
 /// Past the test runner, which would keep it to itself, and into the list of what was skipped.
 fn tell(why: &str, list: Option<String>) {
-    writeln!(io::stderr(), "\n*** SKIP: {why} ***\n").unwrap();
+    io::stderr().write_all(format!("\n*** SKIP: {why} ***\n\n").as_bytes()).unwrap();
     if let Some(list) = list {
         let mut list = OpenOptions::new().append(true).create(true).open(list).unwrap();
         writeln!(list, "{why}").unwrap();
