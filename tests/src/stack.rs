@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
-use crate::sim::{CallPlan, Reply, Route, get};
+use crate::sim::{CallPlan, Reply, Route, get, rest::Gateway};
 
 /// What the gateway calls itself.
 pub const PUBLIC_URL: &str = "https://gateway.example";
@@ -169,6 +169,12 @@ impl Stack {
     /// A plan for calls to this stack.
     pub fn call_plan(&self) -> CallPlan {
         CallPlan::new(self.gateway.address, PUBLIC_URL.parse().expect("a URL"), AUTH_TOKEN)
+    }
+
+    /// What a simulated account needs to know of this stack, so that its calls come here.
+    pub fn for_exchange(&self) -> Gateway {
+        let public_url = PUBLIC_URL.parse().expect("a URL");
+        Gateway { route: Route::Tcp(self.gateway.address), public_url }
     }
 
     /// Where the gateway takes webhooks and media.

@@ -9,7 +9,10 @@ mod rest_client;
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod stand_in;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use rest_client::{RestClient, below};
@@ -23,6 +26,7 @@ use tests::sim::{
     },
 };
 use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
 const FROM: &str = "+15550199";
 const TO: &str = "+15550100";
@@ -239,7 +243,17 @@ async fn asynchronous_detection_is_told_while_the_call_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_live_call_is_hung_up_and_its_stream_told() {
-    let server = server();
+    let ends = Arc::<Mutex<Vec<Message>>>::default();
+    let kept = Arc::clone(&ends);
+    let server = StandIn::new(move |mut socket: Socket| {
+        let kept = Arc::clone(&kept);
+        async move {
+            while let Some(Ok(message)) = socket.next().await {
+                kept.lock().unwrap().push(message);
+            }
+        }
+    })
+    .page("/call/status", 200, "");
     let (exchange, client) = start(plan(), &server).await;
     exchange.set_line(None, Line { hangup_after: Some(SECOND * 60), ..Line::default() });
     let sid = client.create(&call(&[("Url", URL), ("StatusCallback", STATUS)])).await;
@@ -254,6 +268,9 @@ async fn a_live_call_is_hung_up_and_its_stream_told() {
     assert_eq!(report.streams[0].ended, Ended::CallUpdated, "{report}");
     assert_eq!(report.status_callbacks[1], ("stream-stopped".to_owned(), Some(200)));
     assert!(report.actions.is_empty());
+    let ends = ends.lock().unwrap();
+    let [.., stop, Message::Close(_)] = &ends[..] else { panic!("{:?}", ends.last()) };
+    assert!(stop.to_text().unwrap().contains("\"event\":\"stop\""), "{stop:?}");
     assert_eq!(values(&server.seen("/call/status"), "CallDuration"), ["3"]);
     assert_eq!(client.update(&sid, &[("Status", "completed")]).await.refusal(), (400, 21220));
 }
@@ -584,6 +601,32 @@ async fn numbers_are_looked_up_and_set_and_called() {
     assert_eq!((value(told, "Direction"), value(told, "From")), (Some("inbound"), Some(TO)));
     let fetched = client.get(&format!("/Calls/{sid}.json")).await.json();
     assert_eq!((&fetched["direction"], &fetched["phone_number_sid"]), (&"inbound".into(), &number.sid.as_str().into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_a_queue_is_taken_out_or_hangs_up() {
+    let server = server();
+    let (exchange, client) = start(plan(), &server).await;
+    exchange.set_line(None, Line { hangup_after: Some(SECOND * 90), ..Line::default() });
+    let queue = "<Response><Enqueue waitUrl='https://demo.example/music'>support</Enqueue></Response>";
+    let (patient, impatient) =
+        (client.create(&call(&[("Twiml", queue)])).await, client.create(&call(&[("Twiml", queue)])).await);
+    reaches(&exchange, &impatient, CallStatus::InProgress).await;
+    assert_eq!(client.update(&patient, &[("Twiml", "<Response><Say>Hello.</Say></Response>")]).await.status, 200);
+    let taken = settled(&exchange, &patient).await.report.unwrap();
+    assert_eq!((taken.queued.as_slice(), taken.said.as_slice()), (&["support".into()][..], &["Hello.".into()][..]));
+    assert!(settled(&exchange, &impatient).await.report.unwrap().said.is_empty());
+    assert_eq!(client.get(&format!("/Calls/{impatient}.json")).await.json()["duration"], "90");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_caller_tells_the_numbers_status_callback() {
+    let server = server().page("/voice/incoming", 200, "<Response><Reject reason='busy'/></Response>");
+    let status_callback = Some((sim::Method::Post, STATUS.parse().unwrap()));
+    let report = sim::Caller::new(sim::CallPlan { status_callback, ..server.start() }).place().await;
+    assert_eq!(report.call_callbacks, [("completed".to_owned(), Some(200))]);
+    let told = &server.seen("/call/status")[0];
+    assert_eq!((value(told, "CallStatus"), value(told, "Direction")), (Some("busy"), Some("inbound")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ mod serve;
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use ::tests::sim::{
-    CallPlan, CallReport, Caller, FramePlan, Level, Progress, Quirks, bundled_speech, read_wav, write_wav,
+    CallPlan, CallReport, Caller, FramePlan, Level, Method, Progress, Quirks, bundled_speech, read_wav, write_wav,
 };
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
@@ -41,6 +41,9 @@ struct Arguments {
     /// Path of the voice webhook.
     #[arg(long, default_value = "/voice/incoming")]
     path: String,
+    /// Told of the end of each call, as when it is set at the number.
+    #[arg(long)]
+    status_callback: Option<Url>,
     /// The caller's number.
     #[arg(long, default_value = "+15550100")]
     from: String,
@@ -164,6 +167,7 @@ impl Arguments {
             plan.account_sid.clone_from(sid);
         }
         plan.path.clone_from(&self.path);
+        plan.status_callback = self.status_callback.clone().map(|url| (Method::Post, url));
         plan.from.clone_from(&self.from);
         plan.to.clone_from(&self.to);
         plan.speech = match &self.say {
