@@ -19,18 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 pub mod admission;
 mod api;
-#[allow(dead_code, reason = "the calls API is built on it")]
 mod backoff;
 mod call;
 mod callbacks;
 mod calls;
-#[allow(dead_code, reason = "the calls API is built on it")]
 mod carrier;
-#[allow(dead_code, reason = "the calls API is built on it")]
 mod client;
 pub mod config;
 pub mod doctor;
-#[allow(dead_code, reason = "the calls API is built on it")]
 mod events;
 mod fleet;
 mod news;
