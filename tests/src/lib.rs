@@ -4,11 +4,13 @@
 //! - [`signal`]: pure measurements on 8 kHz audio: delay, signal to noise, frame edges, tone onsets, keys.
 //! - [`stack`]: both services in this process, for whole-system tests; [`mod@line`] calls them by hand, and [`scripted`]
 //!   is an agent that does what the keys say.
+//! - [`calls_api`]: a client of the calls API.
 //! - [`fuzz`]: what the fuzzers run.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.
 //! - [`pair`]: both services as processes of their own.
 //! - [`demo`]: what is told about one call to them.
 
+pub mod calls_api;
 pub mod demo;
 pub mod fuzz;
 pub mod line;
