@@ -160,7 +160,7 @@ fn input(kind: u8, n: u64) -> Input {
         23 => Input::CallerAlive,
         24 => Input::CallerGone,
         25 => Input::CallerBroken,
-        26 if n % 2 == 0 => Input::CallerBinary,
+        26 if n.is_multiple_of(2) => Input::CallerBinary,
         26 => Input::Order(match n % 5 {
             0 => Order::Hangup,
             1 => Order::Transfer("+15550111".into()),

@@ -294,10 +294,10 @@ async fn a_live_call_is_steered() {
         assert_eq!(answer.status, 200, "{change}: {}", answer.json);
         answer.json
     };
-    ok(json!({"say": "Hello there."})).await;
-    ok(json!({"play_digits": "12#"})).await;
     assert_eq!(ok(json!({"hold": true})).await["stream"], "held");
     assert_eq!(ok(json!({"hold": false})).await["stream"], "live");
+    ok(json!({"say": "Hello there."})).await;
+    ok(json!({"play_digits": "12#"})).await;
     world.patch(&id, json!({"agent": "nobody"})).await.assert_problem(422, "agent_unknown");
     eventually("the agent heard", async || {
         let told = world.notes.of(&sid);

@@ -1,3 +1,5 @@
+//! What the calls API takes and what it refuses, field by field.
+
 use serde_json::{Value, json};
 use telemetry::settings::Values;
 

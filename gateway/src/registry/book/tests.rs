@@ -1,3 +1,5 @@
+//! The register of calls: pages, bounds, callbacks in any order.
+
 use std::time::Duration;
 
 use proptest::prelude::*;
