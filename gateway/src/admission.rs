@@ -131,6 +131,11 @@ impl Admission {
         }
     }
 
+    /// Sockets at a time, at most.
+    pub fn max_sockets(&self) -> usize {
+        usize::try_from(self.limits.calls.saturating_add(self.limits.pending_sockets)).unwrap_or(usize::MAX)
+    }
+
     /// A socket wants to open.
     ///
     /// # Errors

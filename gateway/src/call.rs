@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     api::Access,
     calls::{Calls, Phase, Place},
+    capture::Recorder,
     config::Config,
     outbound::Outbound,
     registry::{Attached, Registry},
@@ -53,6 +54,8 @@ pub(crate) struct Surroundings {
     pub(crate) outbound: Outbound,
     pub(crate) access: Access,
     pub(crate) routes: RouteTable,
+    /// Where calls are captured.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// What the task of a call is told from outside, by the calls API or a callback.
@@ -73,7 +76,8 @@ pub(crate) const ANSWERED_BY: &str = "answered_by";
 const OPEN_INSTRUCTIONS: usize = 8;
 
 /// Runs one call to its end. Its panic ends here.
-pub(crate) async fn run(socket: Socket, place: Place, surroundings: Surroundings) {
+pub(crate) async fn run(mut socket: Socket, place: Place, surroundings: Surroundings) {
+    socket.record(surroundings.recorder.as_ref().and_then(Recorder::tape));
     let registry = surroundings.registry.clone();
     // Boxed: a task is as large as its largest moment, and holds what it moves twice.
     let mut call = Box::new(Call::new(socket, place, surroundings));

@@ -99,6 +99,11 @@ impl Calls {
         }
     }
 
+    /// Sockets at a time, at most.
+    pub(crate) fn max_sockets(&self) -> usize {
+        self.ledger().admission.max_sockets()
+    }
+
     /// Live sockets.
     pub(crate) fn live(&self) -> u32 {
         *self.0.live.borrow()

@@ -11,6 +11,7 @@ use telemetry::{
 mod address;
 mod admission;
 mod api;
+mod capture;
 mod carrier;
 mod events;
 mod routing;
@@ -20,6 +21,7 @@ pub use address::{Origin, WorkerAddress};
 pub(crate) use address::{is_dialable, is_number};
 pub use admission::Overload;
 pub use api::{Api, Outbound};
+pub use capture::Capture;
 pub use carrier::{Carrier, Credentials};
 pub use events::Events;
 pub use routing::ROUTES_FILE;
@@ -86,7 +88,16 @@ const OWN_SETTINGS: &[Setting] = &[
 
 /// Every setting of the gateway.
 pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-    [OWN_SETTINGS, carrier::SETTINGS, api::SETTINGS, events::SETTINGS, admission::SETTINGS, routing::SETTINGS].concat()
+    [
+        OWN_SETTINGS,
+        carrier::SETTINGS,
+        api::SETTINGS,
+        events::SETTINGS,
+        admission::SETTINGS,
+        routing::SETTINGS,
+        capture::SETTINGS,
+    ]
+    .concat()
 });
 
 /// What the gateway runs with.
@@ -132,6 +143,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// Events to the user's own webhook.
     pub events: Events,
+    /// Where calls are captured, and how much of them.
+    pub capture: Option<Capture>,
     /// Drain, threads, logs.
     pub process: Process,
 }
@@ -187,6 +200,7 @@ impl Config {
         let max_call = Duration::from_secs(reader.number("MAX_CALL_SECONDS", 1..=86_400));
         let (api, outbound) = (Api::read(&mut reader), Outbound::read(&mut reader));
         let events = Events::read(&mut reader);
+        let capture = Capture::read(&mut reader);
         let process = reader.process();
         let ticket_key = ticket_secret.map(|secret| Key::derive(&secret, "tandem ticket"));
         let complete = (|| {
@@ -211,6 +225,7 @@ impl Config {
                 api,
                 outbound,
                 events,
+                capture,
                 process,
             })
         })();

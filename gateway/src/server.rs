@@ -21,6 +21,7 @@ use crate::{
     api::Access,
     call::Surroundings,
     calls::{Calls, Phase},
+    capture::Recorder,
     carrier::Carrier,
     client::Client,
     config::Config,
@@ -80,6 +81,11 @@ pub(crate) async fn serve(
             Key::new(key)
         }
     };
+    let captures = match &config.capture {
+        Some(capture) => Some(Recorder::start(capture, calls.max_sockets())?),
+        None => None,
+    };
+    let (recorder, captured) = captures.unzip();
     let closed = CancellationToken::new();
     let shards = Shards::start(config.process.shards, "gateway", {
         let (config, calls, fleet, closed) = (Arc::clone(&config), calls.clone(), fleet.clone(), closed.clone());
@@ -94,6 +100,7 @@ pub(crate) async fn serve(
                 outbound: outbound.clone(),
                 access: access.clone(),
                 routes: config.routes.clone(),
+                recorder: recorder.clone(),
             };
             serve_shard(arrivals, around, closed.clone())
         }
@@ -127,6 +134,9 @@ pub(crate) async fn serve(
     events.flush(FAREWELL).await;
     for task in background {
         task.abort();
+    }
+    if let Some(captured) = captured {
+        captured.wait(FAREWELL).await;
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
+    capture::{Side, Tape},
     session::{CloseCode, Input},
     twilio::message::Inbound,
 };
@@ -90,6 +91,8 @@ pub(crate) struct Socket {
     dirty: bool,
     /// The peer does not take it.
     blocked: bool,
+    /// Where calls are captured, what passes is noted here.
+    tape: Option<Box<Tape>>,
 }
 
 impl Socket {
@@ -107,7 +110,12 @@ impl Socket {
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
         let (io, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
         let stream = WebSocketStream::from_partially_read(io, early, Role::Server, Some(config)).await;
-        Ok(Self { stream, dirty: false, blocked: false })
+        Ok(Self { stream, dirty: false, blocked: false, tape: None })
+    }
+
+    /// From here on, notes what passes.
+    pub(crate) fn record(&mut self, tape: Option<Box<Tape>>) {
+        self.tape = tape;
     }
 
     /// True while the peer takes what is written.
@@ -155,7 +163,11 @@ impl Socket {
                 Poll::Pending => {}
             }
         }
-        Poll::Ready(match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+        let read = ready!(Pin::new(&mut self.stream).poll_next(cx));
+        if let Some(tape) = &mut self.tape {
+            tape.note_read(read.as_ref());
+        }
+        Poll::Ready(match read {
             Some(Ok(Message::Text(text))) => match Inbound::parse(&text) {
                 Ok(message) => Input::Caller(message),
                 Err(malformed) => Input::CallerMalformed(malformed),
@@ -168,6 +180,9 @@ impl Socket {
     }
 
     fn write(&mut self, message: Message) {
+        if let Some(tape) = &mut self.tape {
+            tape.note(Side::Gateway, &message);
+        }
         // What cannot be written shows when it is flushed.
         let _ = Pin::new(&mut self.stream).start_send(message);
         self.dirty = true;
