@@ -16,7 +16,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-dsp proof up down containers twilio-python proto-lint buf
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-dsp proof captures up down containers twilio-python proto-lint buf
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-dsp: ## Nanoseconds of the signal path per frame of 20 ms
 proof: pair ## Load the pair for long: CALLS=50,300 at once, the last for MINUTES=60; memory must stay flat
 	$(CARGO_BUILD) -p tests --bin bench
 	$(RELEASE)/bench --calls $(CALLS) --soak-minutes $(MINUTES)
+
+captures: ## Make the captured calls in tests/captures anew (then read what changed)
+	cargo test --locked -p tests --test replay -- --ignored --exact make_the_captures
 
 up: ## Start the pair in containers (needs docker)
 	$(COMPOSE) up --build -d

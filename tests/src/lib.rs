@@ -8,6 +8,7 @@
 //! - [`fuzz`]: what the fuzzers run.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.
 //! - [`pair`]: both services as processes of their own.
+//! - [`replaying`]: captured calls, played again from the command line.
 //! - [`demo`]: what is told about one call to them.
 
 pub mod calls_api;
@@ -16,6 +17,7 @@ pub mod fuzz;
 pub mod line;
 pub mod load;
 pub mod pair;
+pub mod replaying;
 pub mod scripted;
 pub mod signal;
 pub mod sim;

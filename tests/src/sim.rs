@@ -19,6 +19,7 @@
 //! | `quirks.rs` | what Twilio's documentation leaves open, one switch each |
 //! | `findings.rs` | Twilio's error and warning codes |
 //! | `speech.rs` | WAV and mu-law |
+//! | `replay.rs` | a captured call, played again and compared |
 //! | `http.rs`, `socket.rs`, `wire.rs` | signed requests, the signed WebSocket, the bytes below them |
 //! | `report.rs` | what came of the call |
 //!
@@ -36,6 +37,7 @@ mod outgoing;
 mod plan;
 mod playout;
 mod quirks;
+mod replay;
 mod report;
 pub mod rest;
 mod sign;
@@ -56,6 +58,10 @@ pub use outgoing::{FramePlan, OutFrame, Outgoing};
 pub use plan::{CallPlan, Direction, Transfer};
 pub use playout::{Echo, EchoReason, Gap, Playout, PlayoutStats};
 pub use quirks::Quirks;
+pub use replay::{
+    CallerDid, Difference, Fill, GatewaySaid, Line, Pace, Replay, ReplayError, Replayed, Sound, Tape, TapeError,
+    Tolerance, Transcript, compare,
+};
 pub use report::{ActionOutcome, CallReport, Echoed, Ended, Progress, StreamReport, Timing};
 pub use sign::sign;
 pub use socket::{ConnectError, Incoming, MediaSocket};

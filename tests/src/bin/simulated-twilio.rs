@@ -8,11 +8,14 @@ mod serve;
 
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use ::tests::sim::{
-    CallPlan, CallReport, Caller, FramePlan, Level, Method, Progress, Quirks, bundled_speech, read_wav, write_wav,
+use ::tests::{
+    replaying::{Replaying, replay_all},
+    sim::{
+        CallPlan, CallReport, Caller, FramePlan, Level, Method, Progress, Quirks, bundled_speech, read_wav, write_wav,
+    },
 };
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser, error::ErrorKind};
+use clap::{Parser, Subcommand};
 use tokio::{task::JoinSet, time};
 use url::Url;
 
@@ -21,26 +24,12 @@ const FRAME: Duration = Duration::from_millis(20);
 
 /// Places phone calls to a gateway as Twilio would, without Twilio.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Where the gateway listens; connections go there in the clear, whatever the URLs say.
-    #[arg(long, default_value = "127.0.0.1:8000")]
-    gateway: SocketAddr,
-    /// What the gateway calls itself (scheme and host of its TWILIO_VOICE_WEBHOOK_URL); requests are
-    /// signed with it. `https://` and the gateway's address when left out.
-    #[arg(long)]
-    public_url: Option<Url>,
-    /// Signs requests.
-    #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true, required = true)]
-    auth_token: Option<String>,
-    /// The account that the number belongs to; a gateway with a TWILIO_ACCOUNT_SID takes no other.
-    #[arg(long)]
-    account_sid: Option<String>,
-    /// Path of the voice webhook.
-    #[arg(long, default_value = "/voice/incoming")]
-    path: String,
+    #[command(flatten)]
+    target: Target,
     /// Told of the end of each call, as when it is set at the number.
     #[arg(long)]
     status_callback: Option<Url>,
@@ -90,10 +79,38 @@ struct Arguments {
     quirks: QuirkFlags,
 }
 
-#[derive(clap::Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Be Twilio's REST API until Ctrl-C, and carry the calls that are made through it.
     Serve(serve::Arguments),
+    /// Plays captured calls again and compares what the gateway says now with what it said then.
+    Replay {
+        #[command(flatten)]
+        replaying: Replaying,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Where calls go.
+#[derive(clap::Args)]
+struct Target {
+    /// Where the gateway listens; connections go there in the clear, whatever the URLs say.
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    gateway: SocketAddr,
+    /// What the gateway calls itself (scheme and host of its TWILIO_VOICE_WEBHOOK_URL); requests are
+    /// signed with it. `https://` and the gateway's address when left out.
+    #[arg(long)]
+    public_url: Option<Url>,
+    /// Signs requests. Needed.
+    #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true)]
+    auth_token: Option<String>,
+    /// The account that the number belongs to; a gateway with a TWILIO_ACCOUNT_SID takes no other.
+    #[arg(long)]
+    account_sid: Option<String>,
+    /// Path of the voice webhook.
+    #[arg(long, default_value = "/voice/incoming")]
+    path: String,
 }
 
 /// What Twilio's documentation leaves open; each flag chooses the other answer than the default.
@@ -153,20 +170,25 @@ impl From<&QuirkFlags> for Quirks {
     }
 }
 
-impl Arguments {
+impl Target {
     fn plan(&self) -> anyhow::Result<CallPlan> {
         let public_url = match &self.public_url {
             Some(url) => url.clone(),
             None => Url::parse(&format!("https://{}", self.gateway))?,
         };
-        let Some(auth_token) = &self.auth_token else {
-            Self::command().error(ErrorKind::MissingRequiredArgument, "--auth-token is needed").exit();
-        };
+        let auth_token = self.auth_token.as_deref().context("--auth-token or TWILIO_AUTH_TOKEN is needed")?;
         let mut plan = CallPlan::new(self.gateway, public_url, auth_token);
         if let Some(sid) = &self.account_sid {
             plan.account_sid.clone_from(sid);
         }
         plan.path.clone_from(&self.path);
+        Ok(plan)
+    }
+}
+
+impl Arguments {
+    fn plan(&self) -> anyhow::Result<CallPlan> {
+        let mut plan = self.target.plan()?;
         plan.status_callback = self.status_callback.clone().map(|url| (Method::Post, url));
         plan.from.clone_from(&self.from);
         plan.to.clone_from(&self.to);
@@ -190,8 +212,13 @@ impl Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    if let Some(Command::Serve(serve)) = &arguments.command {
-        return serve.run().await;
+    match &arguments.command {
+        Some(Command::Serve(serve)) => return serve.run().await,
+        Some(Command::Replay { replaying, target }) => {
+            let all_same = replay_all(replaying, &target.plan()?).await?;
+            return Ok(if all_same { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        None => {}
     }
     let plan = arguments.plan()?;
     let shows_progress = arguments.progress || std::io::stderr().is_terminal();
@@ -295,6 +322,15 @@ mod tests {
             Arguments::try_parse_from(["simulated-twilio", "serve", "--auth-token", "t", "--busy", "--no-answer"])
                 .is_err()
         );
+    }
+
+    #[test]
+    fn replays_have_flags_of_their_own_and_the_same_target() {
+        let line = ["simulated-twilio", "replay", "a.jsonl", "b.jsonl", "--fast", "--auth-token", "t", "--path", "/x"];
+        let arguments = Arguments::parse_from(line);
+        let Some(Command::Replay { target, .. }) = arguments.command else { panic!("no replay") };
+        assert_eq!(target.plan().unwrap().path, "/x");
+        assert!(Arguments::try_parse_from(["simulated-twilio", "replay"]).is_err(), "no file");
     }
 
     #[test]
