@@ -3,7 +3,7 @@
 //! - [`sim`]: the simulated Twilio, one phone call at a time, with a report.
 //! - [`signal`]: pure measurements on 8 kHz audio: delay, signal to noise, frame edges, tone onsets, keys.
 //! - [`stack`]: both services in this process, for whole-system tests; [`mod@line`] calls them by hand, and [`scripted`]
-//!   is an agent that does what the keys say.
+//!   is an agent that does what the keys say; [`throttle`] is a bad line before or between them.
 //! - [`calls_api`]: a client of the calls API.
 //! - [`fuzz`]: what the fuzzers run.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.
@@ -22,3 +22,4 @@ pub mod scripted;
 pub mod signal;
 pub mod sim;
 pub mod stack;
+pub mod throttle;

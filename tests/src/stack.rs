@@ -11,15 +11,18 @@ use proto::v1::{
 };
 use telemetry::settings::{Setting, Values};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    task::{JoinHandle, JoinSet},
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
-use crate::sim::{CallPlan, Reply, Route, get, rest::Gateway};
+use crate::{
+    sim::{CallPlan, Reply, Route, get, rest::Gateway},
+    throttle::{LinePlan, Throttle},
+};
 
 /// What the gateway calls itself.
 pub const PUBLIC_URL: &str = "https://gateway.example";
@@ -38,7 +41,7 @@ pub struct StackPlan {
     worker: Vec<(String, String)>,
     agents: Agents,
     has_worker: bool,
-    has_wire: bool,
+    wire: Option<LinePlan>,
 }
 
 impl Default for StackPlan {
@@ -52,7 +55,7 @@ impl Default for StackPlan {
             worker: set(&common),
             agents: Agents::default(),
             has_worker: true,
-            has_wire: false,
+            wire: None,
         }
     }
 }
@@ -88,8 +91,14 @@ impl StackPlan {
 
     /// With a wire between the two that [`Stack::cut_wire`] can cut.
     #[must_use]
-    pub fn with_wire(mut self) -> Self {
-        self.has_wire = true;
+    pub fn with_wire(self) -> Self {
+        self.with_bad_wire(LinePlan::default())
+    }
+
+    /// With a wire between the two that is as bad as planned.
+    #[must_use]
+    pub fn with_bad_wire(mut self, wire: LinePlan) -> Self {
+        self.wire = Some(wire);
         self
     }
 }
@@ -99,7 +108,7 @@ impl StackPlan {
 pub struct Stack {
     gateway: Service,
     worker: Option<Service>,
-    wire: Option<JoinHandle<()>>,
+    wire: Option<Throttle>,
     routes: RouteTable,
     /// Bound and never listening: connections are refused, and nobody else gets the port.
     _nobody: Option<TcpSocket>,
@@ -137,15 +146,13 @@ impl Stack {
     pub async fn start(plan: StackPlan) -> Self {
         let (mut nobody, mut wire) = (None, None);
         let worker = if plan.has_worker { Some(start_worker(&plan).await) } else { None };
-        let reached = match &worker {
-            Some(worker) if plan.has_wire => {
-                let listener = listen().await;
-                let address = listener.local_addr().expect("an address");
-                wire = Some(tokio::spawn(carry(listener, worker.address)));
-                address
+        let reached = match (&worker, &plan.wire) {
+            (Some(worker), Some(line)) => {
+                let line = wire.insert(Throttle::start(worker.address, line.clone()));
+                line.address()
             }
-            Some(worker) => worker.address,
-            None => {
+            (Some(worker), None) => worker.address,
+            (None, _) => {
                 let socket = TcpSocket::new_v4().expect("a socket");
                 socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
                 let address = socket.local_addr().expect("an address");
@@ -249,10 +256,7 @@ impl Stack {
 
     /// What the gateway sees when its worker's process dies: every connection is gone, new ones are refused.
     pub async fn cut_wire(&mut self) {
-        let wire = self.wire.take().expect("the plan has a wire");
-        wire.abort();
-        // Done when it says that it was cancelled.
-        let _ = wire.await;
+        self.wire.take().expect("the plan has a wire").cut().await;
     }
 
     /// What SIGHUP does to the gateway; whether the file's routes are in use now.
@@ -310,17 +314,4 @@ fn values(table: &[Setting], given: &[(String, String)]) -> Values {
 
 async fn listen() -> TcpListener {
     TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port")
-}
-
-/// Carries bytes between whoever connects and `to`, until it is aborted.
-async fn carry(listener: TcpListener, to: SocketAddr) {
-    let mut connections = JoinSet::new();
-    while let Ok((mut near, _)) = listener.accept().await {
-        connections.spawn(async move {
-            let mut far = TcpStream::connect(to).await?;
-            near.set_nodelay(true)?;
-            far.set_nodelay(true)?;
-            tokio::io::copy_bidirectional(&mut near, &mut far).await
-        });
-    }
 }
