@@ -268,7 +268,7 @@ async fn a_live_call_is_hung_up_and_its_stream_told() {
     assert_eq!(report.streams[0].ended, Ended::CallUpdated, "{report}");
     assert_eq!(report.status_callbacks[1], ("stream-stopped".to_owned(), Some(200)));
     assert!(report.actions.is_empty());
-    let ends = ends.lock().unwrap();
+    let ends = std::mem::take(&mut *ends.lock().unwrap());
     let [.., stop, Message::Close(_)] = &ends[..] else { panic!("{:?}", ends.last()) };
     assert!(stop.to_text().unwrap().contains("\"event\":\"stop\""), "{stop:?}");
     assert_eq!(values(&server.seen("/call/status"), "CallDuration"), ["3"]);

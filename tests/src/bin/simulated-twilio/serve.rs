@@ -20,7 +20,7 @@ const DELAY: Duration = Duration::from_secs(20);
 /// An account of its own, on this machine.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Where the REST API listens; what a client takes for https://api.twilio.com. Port 0 for any that is free.
+    /// Where the REST API listens; what a client takes for api.twilio.com. Port 0 for any that is free.
     #[arg(long, default_value = "127.0.0.1:8800")]
     listen: SocketAddr,
     /// Where all requests for TwiML, callbacks and streams go, in the clear, whatever host the URLs name.

@@ -1,6 +1,6 @@
 //! Pure: what the REST API refuses, in the only table of its codes, statuses and words.
 //!
-//! twilio.com/docs/api/errors/<code>; the words are those that clients have recorded, where any have.
+//! twilio.com/docs/api/errors, one page for each code; the words are those that clients have recorded, where any have.
 
 use serde_json::{Value, json};
 
