@@ -310,6 +310,8 @@ fn digit(text: &str) -> Result<(Duration, char), String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
