@@ -82,7 +82,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Be Twilio's REST API until Ctrl-C, and carry the calls that are made through it.
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Plays captured calls again and compares what the gateway says now with what it said then.
     Replay {
         #[command(flatten)]
