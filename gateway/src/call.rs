@@ -12,6 +12,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::{sleep_until, timeout},
 };
 
@@ -184,6 +185,9 @@ impl Call {
             let wants_room = !self.forward();
             if wants_room {
                 self.watch_queue();
+                // After a stall, seconds of speech lie ready in the socket: without a turn of its own the worker's stream
+                // would take nothing of them, and the queue overflow.
+                yield_now().await;
             }
             // The deadline moves with every frame; the sleep only when it fires too early.
             let deadline = self.session.poll_timeout().unwrap_or(self.began).into();
