@@ -190,6 +190,9 @@ impl Session {
             (_, true) if !named_ours => self.stats.wrong_stream += 1,
             (Event::Media(media), true) => {
                 if media.is_inbound && !matches!(self.state, State::Closing { .. }) {
+                    if let Some(timestamp_ms) = media.timestamp_ms {
+                        self.uplink.note_lag(timestamp_ms, self.now, &mut self.stats);
+                    }
                     self.uplink.push(media, &mut self.stats);
                 }
             }

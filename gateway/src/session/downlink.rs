@@ -71,6 +71,7 @@ impl Downlink {
         }
         let length = mulaw.len();
         self.samples += length;
+        stats.agent_queue_peak_samples = stats.agent_queue_peak_samples.max(self.samples as u64);
         self.queue.push_back(Outbound::Media(mulaw));
         let progress = self.current.get_or_insert(Progress { utterance, samples: 0, marked: 0 });
         progress.samples += length as u64;

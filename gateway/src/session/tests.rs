@@ -217,6 +217,24 @@ fn the_order_of_chunks_is_kept_and_gaps_are_counted() {
 }
 
 #[test]
+fn words_that_come_late_are_noticed_and_silence_that_was_not_sent_is_not_late() {
+    let mut script = Script::live();
+    for (at, chunk, timestamp, lag) in [
+        (100, 1, 0, 0),
+        (105, 2, 20, 0),
+        (140, 3, 40, 15),
+        (1500, 4, 1400, 15),
+        (4000, 5, 1420, 2495),
+        (4010, 6, 3900, 2495),
+    ] {
+        script.at(at, media(chunk, timestamp));
+        assert_eq!(script.session.stats().caller_lag_peak_ms, lag, "at {at}");
+    }
+    script.at(4020, media(7, u64::MAX));
+    script.at(4020, media(8, 3920));
+}
+
+#[test]
 fn a_worker_that_takes_nothing_costs_the_oldest_audio_and_no_memory() {
     let mut script = Script::live();
     let now = script.start;

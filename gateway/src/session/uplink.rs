@@ -1,6 +1,9 @@
 //! Caller to worker: a bounded queue of audio that drops the oldest, order and gaps counted, control beside it.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -25,6 +28,8 @@ pub(super) struct Uplink {
     last_chunk: Option<u64>,
     /// Where the next audio should begin on Twilio's clock: milliseconds, and samples after it.
     clock: Option<(u64, u64)>,
+    /// The most punctual audio so far: when it came, and its time stamp in ms.
+    punctual: Option<(Instant, u64)>,
 }
 
 #[derive(Debug)]
@@ -72,6 +77,20 @@ impl Uplink {
             stats.dropped_caller_samples += oldest.mulaw.len() as u64;
         }
         stats.caller_queue_peak_samples = stats.caller_queue_peak_samples.max(self.samples as u64);
+    }
+
+    /// Notes how late audio with this time stamp is at `now`, against the most punctual: a line that is too slow makes an
+    /// agent answer to words of long ago, and nothing else shows it.
+    pub(super) fn note_lag(&mut self, timestamp_ms: u64, now: Instant, stats: &mut Stats) {
+        let (came, stamp) = *self.punctual.get_or_insert((now, timestamp_ms));
+        let later = Duration::from_millis(timestamp_ms.abs_diff(stamp));
+        let due = if timestamp_ms >= stamp { came.checked_add(later) } else { came.checked_sub(later) };
+        let Some(due) = due else { return };
+        if due > now {
+            self.punctual = Some((now, timestamp_ms));
+        }
+        let lag = now.saturating_duration_since(due).as_millis();
+        stats.caller_lag_peak_ms = stats.caller_lag_peak_ms.max(u64::try_from(lag).unwrap_or(u64::MAX));
     }
 
     /// Takes a control message, which never waits behind audio.
