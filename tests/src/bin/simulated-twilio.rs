@@ -84,12 +84,15 @@ enum Command {
     /// Be Twilio's REST API until Ctrl-C, and carry the calls that are made through it.
     Serve(Box<serve::Arguments>),
     /// Plays captured calls again and compares what the gateway says now with what it said then.
-    Replay {
-        #[command(flatten)]
-        replaying: Replaying,
-        #[command(flatten)]
-        target: Target,
-    },
+    Replay(Box<Replay>),
+}
+
+#[derive(clap::Args)]
+struct Replay {
+    #[command(flatten)]
+    replaying: Replaying,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// Where calls go.
@@ -214,8 +217,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     match &arguments.command {
         Some(Command::Serve(serve)) => return serve.run().await,
-        Some(Command::Replay { replaying, target }) => {
-            let all_same = replay_all(replaying, &target.plan()?).await?;
+        Some(Command::Replay(replay)) => {
+            let all_same = replay_all(&replay.replaying, &replay.target.plan()?).await?;
             return Ok(if all_same { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         None => {}
@@ -330,7 +333,8 @@ mod tests {
     fn replays_have_flags_of_their_own_and_the_same_target() {
         let line = ["simulated-twilio", "replay", "a.jsonl", "b.jsonl", "--fast", "--auth-token", "t", "--path", "/x"];
         let arguments = Arguments::parse_from(line);
-        let Some(Command::Replay { target, .. }) = arguments.command else { panic!("no replay") };
+        let Some(Command::Replay(replay)) = arguments.command else { panic!("no replay") };
+        let target = replay.target;
         assert_eq!(target.plan().unwrap().path, "/x");
         assert!(Arguments::try_parse_from(["simulated-twilio", "replay"]).is_err(), "no file");
     }
