@@ -8,6 +8,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
@@ -17,6 +18,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How often something is asked that must come, and how long between.
 const TRIES: u32 = 400;
 const POLL: Duration = Duration::from_millis(50);
+
+/// Numbers of the calls that were asked for.
+static CALLS: AtomicU32 = AtomicU32::new(1);
 
 const GOOD: &str = "[[route]]\nto = \"+15550101\"\nagent = \"first\"\n";
 const BETTER: &str = "[[route]]\nto = \"+15550101\"\nagent = \"second\"\n";
@@ -78,7 +82,9 @@ impl Place {
     /// True when a call to the number of the routes gets the agent.
     fn gives(&self, agent: &str) -> bool {
         let ask = || -> io::Result<String> {
-            let form = "CallSid=CA1&To=%2B15550101&From=%2B15550100";
+            // A new call each time: a webhook that is repeated keeps the route of its call.
+            let call = CALLS.fetch_add(1, Ordering::Relaxed);
+            let form = format!("CallSid=CA{call}&To=%2B15550101&From=%2B15550100");
             let mut stream = TcpStream::connect(self.server)?;
             write!(
                 stream,

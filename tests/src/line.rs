@@ -9,9 +9,10 @@ use url::Url;
 use crate::{
     signal,
     sim::{
-        CallPlan, Connect, Document, Identity, Incoming, MediaSocket, Reply, Said, Verb, Writer, bundled_speech,
+        CallPlan, Connect, Dial, Document, Identity, Incoming, MediaSocket, Reply, Said, Verb, Writer, bundled_speech,
         decode_mulaw, encode_mulaw, judge, post_form, sign, webhook,
     },
+    stack::PUBLIC_URL,
 };
 
 /// How long something that must come may take.
@@ -247,6 +248,12 @@ pub fn document(reply: &Reply) -> Document {
 /// `<Say>` with the default words, then `<Hangup>`: what a caller hears when no agent can be had.
 pub fn is_fallback(verbs: &[Verb]) -> bool {
     matches!(verbs, [Verb::Say(words), Verb::Hangup] if words.contains("nobody can take your call"))
+}
+
+/// `<Dial>` as the gateway writes it: with the way back.
+pub fn dialled(number: &str) -> Verb {
+    let action = Some(format!("{PUBLIC_URL}/voice/dialled"));
+    Verb::Dial(Dial { action, answer_on_bridge: true, ..Dial::to(number) })
 }
 
 /// The parameters of a stream as a map.

@@ -63,8 +63,14 @@ async fn a_call_too_many_gets_what_the_operator_chose() {
         ("busy", "<Reject reason=\"busy\"/>"),
         ("say:All lines are busy & you wait.", "<Say>All lines are busy &amp; you wait.</Say><Hangup/>"),
         ("queue:support", "<Enqueue>support</Enqueue>"),
-        ("dial:+15550142", "<Dial>+15550142</Dial>"),
-        ("dial:sip:desk@example.com", "<Dial><Sip>sip:desk@example.com</Sip></Dial>"),
+        (
+            "dial:+15550142",
+            "<Dial answerOnBridge=\"true\" action=\"https://gateway.example/voice/dialled\"><Number>+15550142</Number></Dial>",
+        ),
+        (
+            "dial:sip:desk@example.com",
+            "<Dial answerOnBridge=\"true\" action=\"https://gateway.example/voice/dialled\"><Sip>sip:desk@example.com</Sip></Dial>",
+        ),
     ];
     let checks = forms.map(async |(overload, twiml)| {
         let stack = Stack::start(plan(&[("MAX_CALLS", "1"), ("OVERLOAD", overload)])).await;

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tests::{
-    line::{Invitation, Line, after, document, is_fallback, signed},
-    sim::{CallPlan, ConnectError, Dial, MediaSocket, Quirks, Reply, Route, Verb, get, post_form, sign},
+    line::{Invitation, Line, after, dialled, document, is_fallback, signed},
+    sim::{CallPlan, ConnectError, MediaSocket, Quirks, Reply, Route, Verb, get, post_form, sign},
     stack::{AUTH_TOKEN, PUBLIC_URL, Stack, StackPlan, eventually},
 };
 use tokio::{
@@ -240,8 +240,8 @@ async fn the_fallback_is_what_the_operator_chose() {
         stack.stop().await;
         verbs
     };
-    assert_eq!(verbs("FALLBACK_DIAL", "+15550142").await, [Verb::Dial(Dial::to("+15550142"))]);
-    assert_eq!(verbs("FALLBACK_DIAL", "sip:desk@example.com").await, [Verb::Dial(Dial::to("sip:desk@example.com"))]);
+    assert_eq!(verbs("FALLBACK_DIAL", "+15550142").await, [dialled("+15550142")]);
+    assert_eq!(verbs("FALLBACK_DIAL", "sip:desk@example.com").await, [dialled("sip:desk@example.com")]);
     assert_eq!(verbs("FALLBACK_SAY", "Bye & <all>.").await, [Verb::Say("Bye & <all>.".into()), Verb::Hangup]);
 }
 
