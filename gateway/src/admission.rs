@@ -80,7 +80,8 @@ pub struct Admission {
     calls: u32,
     /// Sockets that did not yet.
     pending: u32,
-    /// Announced calls without such a socket, and until when they count; at most as many as there may be calls.
+    /// Announced calls without such a socket, and until when they count: at most as many as there may be calls, and
+    /// those on the line already.
     announced: HashMap<String, Instant>,
     /// The same by time.
     deadlines: BTreeSet<(Instant, String)>,
@@ -116,12 +117,18 @@ impl Admission {
         if is_new && self.rate.as_mut().is_some_and(|rate| rate.allow(now).is_err()) {
             return Err(self.refuse(Reason::Rate));
         }
+        self.hold(call_sid, now);
+        Ok(())
+    }
+
+    /// Keeps room for a call that is on the line already, since we dialled it or since it comes back for another
+    /// stream. It was let in before, perhaps still holds the place of its last stream, and is not turned away now.
+    pub fn hold(&mut self, call_sid: &str, now: Instant) {
         self.forget(call_sid);
         // A ticket holds through the last of its seconds.
         let deadline = now + ticket::LIFETIME + Duration::from_secs(1);
         self.announced.insert(call_sid.to_owned(), deadline);
         self.deadlines.insert((deadline, call_sid.to_owned()));
-        Ok(())
     }
 
     /// Nothing more will come of the announced call.

@@ -24,6 +24,10 @@ pub(crate) fn status(around: &Surroundings, id: Option<&str>, webhook: &Webhook)
         Report { status: Some(status), sequence: number("SequenceNumber"), duration_s: number("CallDuration") };
     known(around, id, call_sid)?;
     around.registry.change(call_sid, |record, now| ((), record.report(report, now)));
+    if status.is_terminal() {
+        // Whoever hung up before the stream came is not waited for.
+        around.calls.forget(call_sid);
+    }
     tracing::debug!(call_sid, status = status.label(), "call status");
     Ok(StatusCode::NO_CONTENT.into_response())
 }

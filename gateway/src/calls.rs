@@ -147,6 +147,19 @@ impl Calls {
         Ok(())
     }
 
+    /// Keeps room for a call that is on the line already; only the drain turns it away.
+    ///
+    /// # Errors
+    /// When the gateway takes nobody any more.
+    pub(crate) fn hold(&self, call_sid: &str, now: Instant) -> Result<(), Refused> {
+        let admission = &mut self.ledger().admission;
+        if self.phase() != Phase::Open {
+            return Err(admission.refuse(Reason::Draining));
+        }
+        admission.hold(call_sid, now);
+        Ok(())
+    }
+
     /// Nothing more will come of an announced call.
     pub(crate) fn forget(&self, call_sid: &str) {
         self.ledger().admission.forget(call_sid);
@@ -223,8 +236,9 @@ mod tests {
         calls.enter(Phase::Draining);
         assert_eq!(calls.admit().unwrap_err().reason, Reason::Draining);
         assert_eq!(calls.announce("CA2", now()).unwrap_err().reason, Reason::Draining);
+        assert_eq!(calls.hold("CA2", now()).unwrap_err().reason, Reason::Draining);
         let refused = calls.room().refused;
-        assert_eq!((refused["draining"], refused["max_pending_sockets"]), (2, 1));
+        assert_eq!((refused["draining"], refused["max_pending_sockets"]), (3, 1));
     }
 
     #[test]

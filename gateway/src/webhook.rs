@@ -80,7 +80,7 @@ pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Re
         Some(Some((_, true))) => Ok(xml(&Twiml::Hangup)),
         Some(Some((Some(elsewhere), false))) => Ok(xml(&Twiml::ConnectElsewhere(&elsewhere))),
         Some(Some((None, false))) => {
-            if let Err(refused) = around.calls.announce(call_sid, now()) {
+            if let Err(refused) = around.calls.hold(call_sid, now()) {
                 return Ok(turn_away(&around.config, call_sid, refused));
             }
             tracing::info!(call_sid, call = id, "outbound call answered");
@@ -149,7 +149,7 @@ pub(crate) fn after(around: &Surroundings, webhook: &Webhook) -> Result<Response
             around.registry.settle(call_sid);
             fallback(&around.config)
         }
-        After::Say(words) if around.calls.announce(call_sid, now()).is_ok() => {
+        After::Say(words) if around.calls.hold(call_sid, now()).is_ok() => {
             connect(around, call_sid, false, Some(&words))?
         }
         After::Say(words) => {

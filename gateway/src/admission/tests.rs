@@ -95,6 +95,19 @@ fn a_second_of_calls_may_come_at_once_and_then_one_after_another() {
 }
 
 #[test]
+fn a_call_on_the_line_is_not_turned_away_and_leaves_less_room_for_others() {
+    let limits = Limits { calls: 2, calls_per_second: Some(1), ..LIMITS };
+    let (mut admission, now) = (Admission::new(limits), start());
+    for call in ["CA1", "CA2", "CA3", "CA3"] {
+        admission.hold(call, now);
+    }
+    assert_eq!(admission.announced(), 3);
+    assert_eq!(reason(admission.announce("CA4", now)), Some(Reason::Calls));
+    admission.announce("CA4", now + ticket::LIFETIME + Duration::from_secs(1)).unwrap();
+    assert_eq!(admission.announced(), 1);
+}
+
+#[test]
 fn a_full_gateway_takes_no_tokens_from_calls_that_come_when_there_is_room() {
     let limits = Limits { calls: 1, calls_per_second: Some(2), ..LIMITS };
     let (mut admission, now) = (Admission::new(limits), start());
