@@ -2,6 +2,7 @@
 
 CALLS ?= 50,300
 SECONDS ?= 20
+RATE ?= 200
 MINUTES ?= 60
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -16,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-dsp proof captures up down containers twilio-python proto-lint buf
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp proof captures up down containers twilio-python proto-lint buf
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +63,12 @@ fuzz: ## Do the fuzz targets still build?
 bench: pair ## Load the pair: CALLS=50,300 at once for SECONDS=20 each
 	$(CARGO_BUILD) -p tests --bin bench
 	$(RELEASE)/bench --calls $(CALLS) --seconds $(SECONDS)
+
+bench-edge: pair ## Webhooks at RATE=200 a second, setup and the list of calls beside CALLS=200 calls
+	$(CARGO_BUILD) -p tests --bin bench
+	$(RELEASE)/bench --edge --calls $(CALLS) --rate $(RATE) --seconds $(SECONDS)
+
+bench-edge: CALLS = 200
 
 bench-dsp: ## Nanoseconds of the signal path per frame of 20 ms
 	cargo bench --locked -p audio-worker --bench dsp

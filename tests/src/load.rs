@@ -1,12 +1,13 @@
 //! The load: many cheap calls at once, and what the servers spend on them.
 //!
 //! `load/call.rs` is one call, `load/script.rs` what it says and how a tone is found in the reply,
-//! `load/bench.rs` a measured step against a pair of processes, `load/table.rs` its report,
+//! `load/bench.rs` a measured step against a pair of processes, `load/edge.rs` webhooks and lists beside calls, `load/table.rs` its report,
 //! `load/procfs.rs` what Linux says about a process, `load/histogram.rs` a bounded histogram. The load
 //! measures itself too: a run in which it was the bottleneck is no measurement.
 
 mod bench;
 mod call;
+mod edge;
 mod histogram;
 mod procfs;
 mod script;
@@ -29,10 +30,11 @@ use tokio::{
 };
 
 pub use bench::{BenchPlan, Latency, Memory, ProcessCost, Slope, StepReport, ThreadCost, measure};
+pub use edge::{EdgePlan, EdgeReport, measure_edge};
 pub use histogram::Histogram;
 pub use procfs::resident_kib;
 pub use script::{Script, holds_tone};
-pub use table::markdown;
+pub use table::{edge_markdown, markdown};
 
 use self::{
     call::{Call, TICK, now},
@@ -65,6 +67,7 @@ struct Shared {
     missed: AtomicU64,
     latency: Mutex<Histogram>,
     lateness: Mutex<Histogram>,
+    setup: Mutex<Histogram>,
     /// What went wrong first.
     first_failure: Mutex<Option<String>>,
 }
@@ -87,6 +90,11 @@ impl Shared {
         if self.is_measuring() {
             add(&self.latency, latency);
         }
+    }
+
+    /// Measured or not: most calls are set up before the window begins.
+    fn add_setup(&self, took: Duration) {
+        add(&self.setup, took);
     }
 
     fn add_missed(&self) {
@@ -140,6 +148,8 @@ pub struct LoadReport {
     pub latency: Histogram,
     /// From when a frame was due to when it was sent, in µs.
     pub lateness: Histogram,
+    /// From TwiML to the first media back, over the whole run, in µs.
+    pub setup: Histogram,
 }
 
 /// Calls that are running, on threads of their own.
@@ -226,6 +236,7 @@ impl Load {
             missed: load(&shared.missed),
             latency: histogram(&shared.latency),
             lateness: histogram(&shared.lateness),
+            setup: histogram(&shared.setup),
         })
     }
 }
@@ -248,10 +259,10 @@ async fn place_call(
     match Call::set_up(&plan, script, Arc::clone(&shared)).await {
         Ok(call) => {
             shared.up.fetch_add(1, Ordering::Relaxed);
-            let passed = now().saturating_duration_since(place.base).as_nanos() / TICK.as_nanos();
+            let phased = place.base + TICK * place.index / place.calls;
+            let passed = now().saturating_duration_since(phased).as_nanos() / TICK.as_nanos();
             let next = u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1);
-            let offset = TICK * place.index / place.calls;
-            call.run(place.base + TICK * next + offset, phase).await;
+            call.run(phased + TICK * next, phase).await;
         }
         Err(error) => shared.add_failure(&error),
     }

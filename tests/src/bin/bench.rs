@@ -5,7 +5,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use ::tests::{
-    load::{BenchPlan, StepReport, markdown, measure},
+    load::{BenchPlan, EdgePlan, EdgeReport, StepReport, edge_markdown, markdown, measure, measure_edge},
     pair::{PairProcesses, PairSettings},
 };
 use anyhow::Context as _;
@@ -17,6 +17,10 @@ use tokio::time::sleep;
 const CALLS_PER_THREAD: u32 = 150;
 /// How long the pair may take to drain.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// Opens the calls API of the gateway that is measured.
+const API_TOKEN: &str = "token-of-the-bench";
+/// Calls that may be announced and not ended at a time.
+const MOST_ANNOUNCED: u32 = 20_000;
 /// From the end of a step to the next, so that its calls are gone.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -43,6 +47,12 @@ struct Arguments {
     /// After the steps, the last of them again for so many minutes, to see whether memory grows.
     #[arg(long, default_value_t = 0)]
     soak_minutes: u64,
+    /// Instead of the steps: webhooks and the list of calls beside as many calls as the first step has.
+    #[arg(long)]
+    edge: bool,
+    /// Webhooks a second of `--edge`.
+    #[arg(long, default_value_t = 200)]
+    rate: u32,
     /// Threads of the load; one per 150 calls when left out.
     #[arg(long)]
     load_threads: Option<u32>,
@@ -62,6 +72,7 @@ struct Results {
     /// Processors of the machine, which the load shares with the pair.
     processors: usize,
     steps: Vec<StepReport>,
+    edge: Option<EdgeReport>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -78,16 +89,39 @@ async fn main() -> anyhow::Result<ExitCode> {
         settings.logs.clone_from(path);
     }
     let most = arguments.calls.iter().copied().max().unwrap_or(1);
-    settings.max_calls = Some(most + 10);
+    // An announced call counts until it ends, and a minute of webhooks is allowed for.
+    let announced = if arguments.edge { MOST_ANNOUNCED } else { 0 };
+    settings.max_calls = Some(most + 10 + announced);
     // The load comes as fast as it can be set up; that is not what is measured.
-    settings.environment.push(("MAX_CALLS_PER_SECOND".to_owned(), "0".to_owned()));
+    let environment = [("MAX_CALLS_PER_SECOND", "0"), ("API_TOKENS", API_TOKEN), ("API_REQUESTS_PER_SECOND", "1000")];
+    settings.environment.extend(environment.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let pair = PairProcesses::start(&settings).await?;
-    let steps = run(&arguments, &pair).await?;
+    let (steps, edge) = match arguments.edge {
+        true => (Vec::new(), Some(run_edge(&arguments, &pair).await?)),
+        false => (run(&arguments, &pair).await?, None),
+    };
     pair.stop(STOP_LIMIT).await?;
-    let results = Results { processors: std::thread::available_parallelism().map_or(1, usize::from), steps };
+    let results = Results { processors: std::thread::available_parallelism().map_or(1, usize::from), steps, edge };
     write(&arguments, &results)?;
     let good = |step: &StepReport| step.invalid.is_empty() && step.frames_lost == 0;
-    Ok(if results.steps.iter().all(good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_edge_good = |edge: &EdgeReport| edge.invalid.is_empty() && edge.frames_lost == 0;
+    let is_good = results.steps.iter().all(good) && results.edge.as_ref().is_none_or(is_edge_good);
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn run_edge(arguments: &Arguments, pair: &PairProcesses) -> anyhow::Result<EdgeReport> {
+    let (call, calls) = (pair.call_plan()?, arguments.calls.first().copied().unwrap_or(1));
+    progress(&format!("{} webhooks a second for {} s beside {calls} calls", arguments.rate, arguments.seconds));
+    measure_edge(&EdgePlan {
+        call: &call,
+        gateway: pair.addresses().gateway,
+        api_token: API_TOKEN,
+        calls,
+        threads: arguments.load_threads.unwrap_or(calls.div_ceil(CALLS_PER_THREAD)),
+        rate: arguments.rate,
+        window: Duration::from_secs(arguments.seconds),
+    })
+    .await
 }
 
 async fn run(arguments: &Arguments, pair: &PairProcesses) -> anyhow::Result<Vec<StepReport>> {
@@ -128,7 +162,7 @@ fn warm_memory(watched: &[tests::pair::Watched]) -> anyhow::Result<Vec<u64>> {
 
 #[expect(clippy::print_stdout, reason = "the table is the output")]
 fn write(arguments: &Arguments, results: &Results) -> anyhow::Result<()> {
-    let table = markdown(&results.steps);
+    let table = results.edge.as_ref().map_or_else(|| markdown(&results.steps), edge_markdown);
     let json = serde_json::to_string_pretty(results)?;
     println!("{table}");
     match &arguments.json {

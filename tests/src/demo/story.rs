@@ -109,7 +109,8 @@ impl Story<'_> {
         )?;
         writeln!(
             f,
-            "  first sound back  {} after the stream began, 20 of them the first frame itself",
+            "  first sound back  {} after TwiML, {} after the stream began; 20 of them the first frame itself",
+            Ms(timing.setup_ms()),
             Ms(timing.first_media_ms)
         )?;
         if let Some(wire) = &self.verdict.wire {

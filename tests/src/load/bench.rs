@@ -13,13 +13,13 @@ use super::{
 use crate::{pair::Watched, sim::CallPlan};
 
 /// Frames later than this at the 99th percentile make a run invalid.
-const LATENESS_LIMIT: Duration = Duration::from_millis(5);
+pub(super) const LATENESS_LIMIT: Duration = Duration::from_millis(5);
 /// A thread of the load that is busy for more than this share makes a run invalid.
 const BUSY_LIMIT: f64 = 0.85;
 /// How long the calls may take to come up.
-const SETUP_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const SETUP_LIMIT: Duration = Duration::from_secs(60);
 /// From the last call being up to the beginning of the window.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
 /// Memory is looked at this often.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 /// Memory in the first minute is start-up, not growth.
@@ -39,7 +39,7 @@ pub struct BenchPlan<'a> {
     pub threads: u32,
 }
 
-/// Latency from sending a tone's first frame to receiving it, in ms.
+/// How long something took, in ms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Latency {
     /// Half are faster.
@@ -119,8 +119,10 @@ pub struct StepReport {
     pub tones: u64,
     /// Tones that did not come back before the next.
     pub tones_missed: u64,
-    /// Their latency; none when no tone came back.
+    /// From sending a tone's first frame to receiving it; none when no tone came back.
     pub latency: Option<Latency>,
+    /// From TwiML to the first media back, of all calls of the step.
+    pub setup: Option<Latency>,
     /// CPU time of all processes per 20 ms frame there and back, in µs.
     pub us_per_frame: f64,
     /// By process.
@@ -191,6 +193,7 @@ pub async fn measure(plan: &BenchPlan<'_>, idle_kib: &[u64]) -> anyhow::Result<S
         tones: seen.latency.len(),
         tones_missed: seen.missed,
         latency: latency(&seen.latency),
+        setup: latency(&seen.setup),
         us_per_frame: cost.iter().map(|cost| cost.user_us_per_frame + cost.system_us_per_frame).sum(),
         cost,
         memory: memory(plan, idle_kib, samples),
@@ -295,12 +298,12 @@ fn slope(samples: &[(f64, u64)]) -> Option<Slope> {
     Some(Slope { kib_per_minute: covariance / variance })
 }
 
-fn latency(histogram: &Histogram) -> Option<Latency> {
+pub(super) fn latency(histogram: &Histogram) -> Option<Latency> {
     let at = |share| histogram.quantile(share).map(milliseconds);
     Some(Latency { p50_ms: at(0.5)?, p90_ms: at(0.9)?, p99_ms: at(0.99)?, max_ms: histogram.max().map(milliseconds)? })
 }
 
-fn milliseconds(micros: u64) -> f64 {
+pub(super) fn milliseconds(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Call {
     sent: u64,
     /// Samples received.
     received: u64,
+    /// When TwiML came, until the first media is back.
+    answered: Option<Instant>,
     /// When the onset was sent that has not come back yet.
     waiting_since: Option<Instant>,
     text: String,
@@ -66,6 +68,7 @@ impl Call {
     pub(super) async fn set_up(plan: &CallPlan, script: Arc<Script>, shared: Arc<Shared>) -> anyhow::Result<Self> {
         let identity = Identity::random(&plan.account_sid);
         let reply = webhook(plan, &identity.call_sid).await?;
+        let answered = Some(now());
         anyhow::ensure!(reply.status == 200, "webhook answered {}", reply.status);
         let document = Document::parse(&reply.body)?;
         let connect = document.verbs.into_iter().find_map(|verb| match verb {
@@ -94,6 +97,7 @@ impl Call {
             shared,
             sent: 0,
             received: 0,
+            answered,
             waiting_since: None,
             text: String::new(),
         })
@@ -192,6 +196,9 @@ impl Call {
         let samples = (payload.len() / 4 * 3).saturating_sub(padding) as u64;
         self.received += samples;
         self.shared.add_received(samples);
+        if let Some(answered) = self.answered.take() {
+            self.shared.add_setup(now().saturating_duration_since(answered));
+        }
         let Some(since) = self.waiting_since else {
             return;
         };

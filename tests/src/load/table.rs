@@ -1,14 +1,14 @@
-//! Pure: the steps of a bench as a Markdown table.
+//! Pure: what a bench measured as Markdown tables.
 
 use std::fmt::Write as _;
 
-use super::StepReport;
+use super::{EdgeReport, Latency, StepReport};
 
 /// A row per step, the threads of each process, and why a step is no measurement.
 pub fn markdown(steps: &[StepReport]) -> String {
     let mut text = String::from(
-        "| calls | frames sent | received | lost | p50 ms | p90 ms | p99 ms | max ms | µs/frame | user/system | KiB/call | valid |\n\
-         |---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---|\n",
+        "| calls | frames sent | received | lost | p50 ms | p90 ms | p99 ms | max ms | setup p50 / p99 ms | µs/frame | user/system | KiB/call | valid |\n\
+         |---:|---:|---:|---:|---:|---:|---:|---:|---|---:|---|---|---|\n",
     );
     for step in steps {
         text.push_str(&row(step));
@@ -26,16 +26,36 @@ pub fn markdown(steps: &[StepReport]) -> String {
     text
 }
 
+/// What was measured of the edge, a row each.
+pub fn edge_markdown(report: &EdgeReport) -> String {
+    let row = |what: String, latency: Option<Latency>| {
+        let figures = latency.map_or("- | - | - | -".to_owned(), |l| {
+            format!("{:.1} | {:.1} | {:.1} | {:.1}", l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms)
+        });
+        format!("| {what} | {figures} |\n")
+    };
+    let mut text =
+        format!("| beside {} calls | p50 ms | p90 ms | p99 ms | max ms |\n|---|---:|---:|---:|---:|\n", report.calls);
+    text.push_str(&row(format!("webhook, {} of them at {} a second", report.webhooks, report.rate), report.webhook));
+    text.push_str(&row(format!("page of the list of {} ended calls", report.listed), report.page));
+    text.push_str(&row("setup, TwiML to first media back".to_owned(), report.setup));
+    for why in &report.invalid {
+        let _ = writeln!(text, "\nINVALID: {why}");
+    }
+    text
+}
+
 fn row(step: &StepReport) -> String {
     let latency = step.latency.map_or("- | - | - | -".to_owned(), |l| {
         format!("{:.1} | {:.1} | {:.1} | {:.1}", l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms)
     });
+    let setup = step.setup.map_or("-".to_owned(), |l| format!("{:.1} / {:.1}", l.p50_ms, l.p99_ms));
     let user: f64 = step.cost.iter().map(|c| c.user_us_per_frame).sum();
     let system: f64 = step.cost.iter().map(|c| c.system_us_per_frame).sum();
     let memory: Vec<String> = step.memory.iter().map(|m| format!("{} {:.0}", m.name, m.kib_per_call)).collect();
     let valid = if step.invalid.is_empty() { "yes" } else { "NO" };
     format!(
-        "| {} | {} | {} | {} | {latency} | {:.1} | {user:.1}/{system:.1} | {} | {valid} |\n",
+        "| {} | {} | {} | {} | {latency} | {setup} | {:.1} | {user:.1}/{system:.1} | {} | {valid} |\n",
         step.calls,
         step.frames_sent,
         step.frames_received,

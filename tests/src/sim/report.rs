@@ -57,6 +57,13 @@ pub struct Timing {
     pub first_media_ms: Option<f64>,
 }
 
+impl Timing {
+    /// TwiML until the first media came back, in milliseconds; with an echo, 20 of them are the first frame itself.
+    pub fn setup_ms(&self) -> Option<f64> {
+        Some(self.handshake_ms? + self.first_media_ms?)
+    }
+}
+
 /// The caller's speech as it came back.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Echoed {
@@ -288,10 +295,11 @@ impl fmt::Display for CallReport {
         let Timing { webhook_ms, handshake_ms, first_media_ms } = self.timing;
         writeln!(
             f,
-            "  setup: TwiML after {}, 101 after {} more, first media {} after start",
+            "  setup: TwiML after {}, 101 after {} more, first media {} after start: {} from TwiML to sound",
             Ms(webhook_ms),
             Ms(handshake_ms),
-            Ms(first_media_ms)
+            Ms(first_media_ms),
+            Ms(self.timing.setup_ms())
         )?;
         for stream in &self.streams {
             write!(f, "{stream}")?;
