@@ -13,6 +13,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::{Instant, sleep},
 };
+use url::form_urlencoded;
 
 use crate::{
     carrier::{Carrier, CarrierError},
@@ -20,6 +21,7 @@ use crate::{
     problem::{carrier_code, carrier_detail, twilio_code},
     rate::Rate,
     registry::{Fault, Registry, Status},
+    routes,
     twilio::rest::{AnsweringMachine, CallResource, CreateCall, End, Recording, RecordingTrack},
 };
 
@@ -231,7 +233,7 @@ fn form(origin: &Origin, id: &str, call: &NewCall) -> CreateCall {
     CreateCall {
         to: call.to.clone(),
         from: call.from.clone(),
-        url: origin.http(&format!("/voice/outbound/{id}")),
+        url: answer_url(origin, id, call),
         status_callback: origin.http(&format!("/voice/status/{id}")),
         answering_machine: call.answering_machine.map(|(mode, timeout_s)| AnsweringMachine {
             mode,
@@ -242,6 +244,21 @@ fn form(origin: &Origin, id: &str, call: &NewCall) -> CreateCall {
         ring_timeout_s: call.ring_timeout_s,
         time_limit_s: Some(call.time_limit_s),
     }
+}
+
+/// Where Twilio asks what to do once somebody answers. Whoever is asked may be another gateway, or this one started anew, so
+/// the address says who talks; it says no more, since Twilio shows it in its logs.
+fn answer_url(origin: &Origin, id: &str, call: &NewCall) -> String {
+    let path = format!("/voice/outbound/{id}");
+    if call.stream_url.is_some() {
+        return origin.http(&path);
+    }
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair(routes::AGENT, &call.agent);
+    if !call.language.is_empty() {
+        query.append_pair(routes::LANGUAGE, &call.language);
+    }
+    origin.http(&format!("{path}?{}", query.finish()))
 }
 
 fn fault(error: &CarrierError) -> Fault {

@@ -27,6 +27,12 @@ const WAITING_DIRECTIVES: usize = 8;
 /// How often calls of which nothing is heard are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// Our ids begin so, and go on with hex digits.
+const ID_PREFIX: &str = "call_";
+
+/// Hex digits of an id: 128 random bits.
+const ID_DIGITS: usize = 32;
+
 /// The register of calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Registry(Arc<Shared>);
@@ -63,7 +69,7 @@ impl Registry {
     /// A new id for a call.
     pub(crate) fn new_id() -> Option<String> {
         let (high, low) = (getrandom::u64().ok()?, getrandom::u64().ok()?);
-        Some(format!("call_{high:016x}{low:016x}"))
+        Some(format!("{ID_PREFIX}{high:016x}{low:016x}"))
     }
 
     /// A call rings in; a webhook that Twilio repeats changes nothing.
@@ -124,6 +130,20 @@ impl Registry {
         }
         book.add(record);
         Ok(None)
+    }
+
+    /// Takes over an outbound call that another gateway placed, or this one before it was started anew. False, and nothing
+    /// is added, when `record` has no id of the right shape or is known already.
+    pub(crate) fn adopt(&self, record: Record) -> bool {
+        let hex = record.id.strip_prefix(ID_PREFIX).unwrap_or_default();
+        let is_id = hex.len() == ID_DIGITS && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let mut book = self.book();
+        let is_known = |id: &str| book.find(id).is_some();
+        if !is_id || is_known(&record.id) || record.call_sid.as_deref().is_some_and(is_known) {
+            return false;
+        }
+        book.adopt(record);
+        true
     }
 
     /// Takes back a call that [`Registry::place`] added and that nobody will place.

@@ -13,7 +13,7 @@ use crate::{
     call::{self, Surroundings, now, since_epoch},
     config::{Config, Fallback, Overload, is_dialable},
     problem::Problem,
-    registry::{After, Record, Status},
+    registry::{After, Direction, Record, Status},
     routes::{self, Incoming},
     socket::{self, BadHandshake, Socket},
     ticket::{self, Nonce},
@@ -87,12 +87,27 @@ pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Re
             connect(around, call_sid, false, None)
         }
         Some(None) => Err(Problem::CallUnknown),
-        // This gateway has forgotten what the call is for, but somebody is on the line.
-        None => {
-            tracing::warn!(call_sid, "an outbound call that this gateway does not know was answered");
-            Ok(fallback(&around.config))
-        }
+        // Somebody is on the line whom this gateway did not call, or has forgotten.
+        None => match adopt(around, id, call_sid, &signed, &queried(&webhook.target)) {
+            true => outbound(around, id, webhook),
+            false => {
+                tracing::warn!(call_sid, "an outbound call that this gateway does not know was answered");
+                Ok(fallback(&around.config))
+            }
+        },
     }
+}
+
+/// Takes over an answered call whose address names the agent. False when it does not.
+fn adopt(around: &Surroundings, id: &str, call_sid: &str, signed: &Signed, queried: &Signed) -> bool {
+    let Some(agent) = queried.get(routes::AGENT) else { return false };
+    let of = |name| twiml::fitting(name, signed.get(name).unwrap_or_default());
+    let mut record = Record::new(id.to_owned(), Direction::Outbound, of("From"), of("To"), since_epoch());
+    record.call_sid = Some(call_sid.to_owned());
+    agent.clone_into(&mut record.agent);
+    queried.get(routes::LANGUAGE).unwrap_or_default().clone_into(&mut record.language);
+    record.webhook.clone_from(&around.config.events.url);
+    around.registry.adopt(record)
 }
 
 /// What a call gets for which there is no room.
@@ -114,11 +129,7 @@ fn turn_away(config: &Config, call_sid: &str, refused: Refused) -> Response {
 
 /// Writes down who takes the call, and answers the place of the route that says so.
 fn route(around: &Surroundings, signed: &Signed, target: &str, record: &mut Record) -> Option<usize> {
-    let query: Vec<_> = match target.split_once('?') {
-        Some((_, query)) => url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
-        None => Vec::new(),
-    };
-    let queried = Signed(query);
+    let queried = queried(target);
     // Twilio's own fields first: what is in the address cannot pass for them.
     let parameter = |name: &str| signed.get(name).or_else(|| queried.get(name));
     let (from, to) = (signed.get("From").unwrap_or_default(), signed.get("To").unwrap_or_default());
@@ -130,6 +141,12 @@ fn route(around: &Surroundings, signed: &Signed, target: &str, record: &mut Reco
     record.parameters = parameters.collect::<BTreeMap<_, _>>().into();
     record.webhook.clone_from(&around.config.events.url);
     choice.route
+}
+
+/// The fields in the query of a webhook's address, which the signature covers as well.
+fn queried(target: &str) -> Signed {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    Signed(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
 }
 
 /// A stream ended: what comes next.

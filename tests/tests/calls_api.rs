@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::{
     calls_api::{Answer, ApiClient},
-    line::signed,
+    line::{document, is_fallback, signed},
     scripted::{Notes, Told, WORDS_HZ},
     signal,
     sim::{
@@ -118,6 +118,37 @@ async fn a_call_is_placed_carried_and_told_to_its_end() {
         (Some("20"), Some("60"), Some("dual"))
     );
     assert!(call.callbacks.iter().all(|(_, status)| *status == Some(204)), "{:?}", call.callbacks);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_another_gateway_placed_goes_to_its_agent() {
+    let world = World::start().await;
+    let plan = StackPlan::default().gateway("API_TOKENS", TOKEN).gateway("DEFAULT_AGENT", "scripted");
+    let other = Stack::start(plan.agents(world.notes.agents())).await;
+    let api = ApiClient { gateway: other.gateway_address(), token: TOKEN.into() };
+    world.exchange.set_gateway(other.for_exchange());
+    world.exchange.set_line(None, Line { hangup_after: Some(Duration::from_secs(3)), ..Line::default() });
+    let placed = world.call(&json!({"to": TO, "agent": "echo", "language": "ja"})).await;
+    let report = world.settled(placed.text("call_sid")).await.report.unwrap();
+    assert!(report.is_ok() && report.streams[0].echo.is_some_and(|echo| echo.snr_db > 20.0), "{report}");
+    eventually("it ends where it was answered", async || {
+        let call = api.get(&format!("/v1/calls/{}", placed.text("id"))).await.json;
+        assert_eq!(
+            [&call["call_sid"], &call["direction"], &call["agent"], &call["language"], &call["to"]],
+            [&placed.json["call_sid"], &json!("outbound"), &json!("echo"), &json!("ja"), &json!(TO)],
+        );
+        call["status"] == "completed"
+    })
+    .await;
+    // An address that names no agent, or an id that is none of ours, gets the fallback.
+    let plan = other.call_plan();
+    for target in ["call_00000000000000000000000000000000", "call_1?agent=echo", "mine?agent=echo"] {
+        let fields = plan.parameters("CA00000000000000000000000000000009", "in-progress");
+        let reply = signed(&plan, &format!("/voice/outbound/{target}"), fields).await;
+        assert!(is_fallback(&document(&reply).verbs), "{target}: {}", reply.body);
+    }
+    other.stop().await;
     world.stop().await;
 }
 

@@ -85,6 +85,11 @@ impl Guard {
         Ok(())
     }
 
+    /// Counts a call that somebody else let through: it is under way already.
+    pub(crate) fn adopt(&mut self) {
+        self.live = self.live.saturating_add(1);
+    }
+
     /// A call that was counted is over, after `talk_s` seconds of talk.
     pub(crate) fn release(&mut self, talk_s: u64, now: Duration) {
         self.forget(now);

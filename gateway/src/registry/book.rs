@@ -103,6 +103,12 @@ impl Book {
         self.guard.reserve(from, to, talking_s, now)
     }
 
+    /// Adds an outbound call that another gateway placed, whatever the limits say.
+    pub(crate) fn adopt(&mut self, record: Record) {
+        self.guard.adopt();
+        self.add(record);
+    }
+
     /// A call by either of its ids.
     pub(crate) fn find(&self, id: &str) -> Option<&Record> {
         self.calls.get(self.by_id.get(id).or_else(|| self.by_sid.get(id))?)
