@@ -181,7 +181,10 @@ fn record(around: &Surroundings, call: &NewCall) -> Result<Record, Problem> {
 /// Nobody is called for an agent that no worker has.
 async fn check_agent(around: &Surroundings, agent: &str) -> Result<(), Problem> {
     let known = around.dialer.agents().await.map_err(|_| Problem::NoWorker)?;
-    if known.iter().any(|name| name == agent) { Ok(()) } else { Err(Problem::AgentUnknown { known: known.join(", ") }) }
+    if known.iter().any(|name| name == agent) {
+        return Ok(());
+    }
+    Err(Problem::AgentUnknown(format!("no worker has the agent {agent:?}; there are: {}", known.join(", "))))
 }
 
 async fn instruct(around: &Surroundings, record: &Record, what: Instruction) -> Result<(), Problem> {
@@ -206,7 +209,7 @@ async fn instruct(around: &Surroundings, record: &Record, what: Instruction) -> 
         (Instructed::Unsupported(_), Instruction::Say(words)) => order(record, Order::CarrierSay(words)),
         (Instructed::Unsupported(what), _) => Err(Problem::InstructionUnsupported(what)),
         (Instructed::Invalid(what), _) => Err(Problem::InstructionInvalid(what)),
-        (Instructed::UnknownAgent(known), _) => Err(Problem::AgentUnknown { known }),
+        (Instructed::UnknownAgent(why), _) => Err(Problem::AgentUnknown(why)),
         (Instructed::TooLate, _) => Err(Problem::NotLive),
     }
 }

@@ -49,8 +49,8 @@ pub(crate) enum Problem {
     Destination,
     #[error("calls are connected to media streams of this gateway and of the hosts in OUTBOUND_STREAM_HOSTS only")]
     StreamHost,
-    #[error("no worker has that agent; known are: {known}")]
-    AgentUnknown { known: String },
+    #[error("{0}")]
+    AgentUnknown(String),
     #[error("no audio-worker can be reached, so nobody would talk to whoever answers; see WORKER_URL")]
     NoWorker,
     #[error("{0}; the call was not placed")]
@@ -109,7 +109,7 @@ impl Problem {
             Self::Invalid { .. } => (StatusCode::BAD_REQUEST, "field_invalid"),
             Self::Destination => (StatusCode::FORBIDDEN, "destination_not_allowed"),
             Self::StreamHost => (StatusCode::FORBIDDEN, "stream_host_not_allowed"),
-            Self::AgentUnknown { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "agent_unknown"),
+            Self::AgentUnknown(_) => (StatusCode::UNPROCESSABLE_ENTITY, "agent_unknown"),
             Self::NoWorker => (StatusCode::SERVICE_UNAVAILABLE, "no_worker"),
             Self::Limit(_) => (StatusCode::TOO_MANY_REQUESTS, "spend_limit"),
             Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "queue_full"),

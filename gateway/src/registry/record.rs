@@ -238,6 +238,7 @@ impl Record {
         if goes_back {
             return None;
         }
+        let before = self.status.event();
         self.status = status;
         self.times.changed = now;
         if status == Status::InProgress {
@@ -261,7 +262,8 @@ impl Record {
                 | Status::InProgress => "failed",
             });
         }
-        status.event()
+        // Twilio's "queued" and "initiated" are one event.
+        status.event().filter(|event| before != Some(event))
     }
 
     /// A status callback: callbacks come in any order and more than once, so an older one than the newest seen changes

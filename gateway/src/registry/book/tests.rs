@@ -178,3 +178,22 @@ fn a_terminal_state_is_sticky_and_told_once() {
     assert_eq!(record.report(report(Status::Ringing, 9), NOW), None);
     assert_eq!((record.status, record.end_reason), (Status::NoAnswer, Some("no_answer")));
 }
+
+#[test]
+fn queued_and_initiated_are_told_as_one() {
+    let mut call = outbound(1);
+    let told = [Status::Dialling, Status::Queued, Status::Initiated, Status::Ringing, Status::InProgress, Status::Busy];
+    let told: Vec<_> = told.into_iter().filter_map(|status| call.enter(status, NOW)).collect();
+    assert_eq!(told, ["call.initiated", "call.ringing", "call.answered", "call.ended"]);
+}
+
+#[test]
+fn a_call_that_another_gateway_placed_counts_and_makes_room_again() {
+    let mut book = book();
+    for n in 0..3 {
+        book.adopt(outbound(n));
+    }
+    assert_eq!(book.reserve("+1", "+2", NOW), Err(Reached::Live));
+    book.change("call_0", NOW, |record| record.enter(Status::Completed, NOW));
+    assert_eq!(book.reserve("+1", "+2", NOW), Ok(()));
+}
