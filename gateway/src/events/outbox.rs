@@ -27,6 +27,8 @@ pub(super) struct Outbox<M> {
     entries: VecDeque<Entry<M>>,
     next_serial: u64,
     on_their_way: usize,
+    /// Calls of which nobody wants to hear more, the oldest first; as many as there may be events.
+    stopped: VecDeque<String>,
     counts: Counts,
 }
 
@@ -75,12 +77,17 @@ impl<M: Clone> Outbox<M> {
             entries: VecDeque::new(),
             next_serial: 0,
             on_their_way: 0,
+            stopped: VecDeque::new(),
             counts: Counts { delivered: 0, given_up: 0, dropped: 0, waiting: 0 },
         }
     }
 
     /// Takes an event. False when there was no room: an older one, or this one, is gone.
     pub(super) fn push(&mut self, call: String, message: M, now: Duration) -> bool {
+        if self.stopped.contains(&call) {
+            self.counts.given_up += 1;
+            return true;
+        }
         let mut had_room = true;
         if self.entries.len() >= self.limits.events {
             had_room = false;
@@ -148,6 +155,10 @@ impl<M: Clone> Outbox<M> {
                 let before = self.entries.len();
                 self.entries.retain(|entry| entry.call != gone.call);
                 self.counts.given_up += 1 + u64::try_from(before - self.entries.len()).unwrap_or_default();
+                if self.stopped.len() >= self.limits.events {
+                    self.stopped.pop_front();
+                }
+                self.stopped.push_back(gone.call);
             }
         }
     }
@@ -259,10 +270,26 @@ mod tests {
         outbox.tried(0, Verdict::Stop, Duration::ZERO, MIDDLE);
         assert_eq!(sent(&mut outbox, Duration::ZERO), ["b2"]);
         assert_eq!(outbox.counts(), Counts { delivered: 0, given_up: 4, dropped: 0, waiting: 1 });
+        assert!(outbox.push("a".to_owned(), "a4", Duration::ZERO));
+        assert_eq!(outbox.counts(), Counts { delivered: 0, given_up: 5, dropped: 0, waiting: 1 });
         // Told twice, or of what never was.
         outbox.tried(0, Verdict::Delivered, Duration::ZERO, MIDDLE);
         outbox.tried(99, Verdict::Delivered, Duration::ZERO, MIDDLE);
         assert_eq!(outbox.counts().delivered, 0);
+    }
+
+    #[test]
+    fn no_more_stopped_calls_are_remembered_than_there_may_be_events() {
+        let mut outbox = outbox(&[]);
+        for call in 0..=LIMITS.events {
+            assert!(outbox.push(call.to_string(), "first", Duration::ZERO));
+            let (serial, _) = outbox.poll_send(Duration::ZERO).unwrap();
+            outbox.tried(serial, Verdict::Stop, Duration::ZERO, MIDDLE);
+        }
+        assert!(outbox.push("1".to_owned(), "still stopped", Duration::ZERO));
+        assert!(outbox.is_empty());
+        assert!(outbox.push("0".to_owned(), "forgotten", Duration::ZERO));
+        assert_eq!(sent(&mut outbox, Duration::ZERO), ["forgotten"]);
     }
 
     #[test]
