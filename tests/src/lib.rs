@@ -4,7 +4,9 @@
 //! - [`signal`]: pure measurements on 8 kHz audio: delay, signal to noise, frame edges, tone onsets, keys.
 //! - [`stack`]: both services in this process, for whole-system tests; [`mod@line`] calls them by hand, and [`scripted`]
 //!   is an agent that does what the keys say; [`throttle`] is a bad line before or between them.
-//! - [`calls_api`]: a client of the calls API.
+//! - [`world`]: the pair with a simulated account to dial through and [`calls_api`], a client of the calls API;
+//!   [`receiver`] is a user's webhook for call events.
+//! - [`log`]: what the services log, and [`secrets`], which must not be in it.
 //! - [`fuzz`]: what the fuzzers run.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.
 //! - [`pair`]: both services as processes of their own.
@@ -16,10 +18,14 @@ pub mod demo;
 pub mod fuzz;
 pub mod line;
 pub mod load;
+pub mod log;
 pub mod pair;
+pub mod receiver;
 pub mod replaying;
 pub mod scripted;
+pub mod secrets;
 pub mod signal;
 pub mod sim;
 pub mod stack;
 pub mod throttle;
+pub mod world;

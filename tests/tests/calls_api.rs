@@ -6,95 +6,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{
-    calls_api::{Answer, ApiClient},
+    calls_api::ApiClient,
     line::{document, is_fallback, signed},
-    scripted::{Notes, Told, WORDS_HZ},
+    scripted::{Told, WORDS_HZ},
     signal,
     sim::{
         Delivery, decode_mulaw,
-        rest::{AnsweredBy, CallStatus, Exchange, Fault, Line, Mishap, Outcome, PlacedCall, Rate, RestPlan, Target},
+        rest::{AnsweredBy, CallStatus, Fault, Line, Mishap, Outcome, RestPlan, Target},
     },
-    stack::{AUTH_TOKEN, Stack, StackPlan, eventually},
+    stack::{Stack, StackPlan, eventually},
+    world::{ACCOUNT, TO, TOKEN, World},
 };
-
-const TOKEN: &str = "token-of-the-calls-api-test";
-const TO: &str = "+15550100";
-const ACCOUNT: &str = "AC00000000000000000000000000000000";
-
-/// The pair, the account that it dials through, and a client of its API.
-struct World {
-    stack: Stack,
-    exchange: Exchange,
-    api: ApiClient,
-    notes: Notes,
-}
-
-impl World {
-    async fn start() -> Self {
-        Self::with(|plan| plan, |plan| plan).await
-    }
-
-    async fn with(gateway: impl FnOnce(StackPlan) -> StackPlan, account: impl FnOnce(RestPlan) -> RestPlan) -> Self {
-        let plan = RestPlan { rate: Rate::UNLIMITED, ..RestPlan::new(AUTH_TOKEN) };
-        let exchange = Exchange::start(account(plan)).await.unwrap();
-        let notes = Notes::default();
-        let plan = StackPlan::default()
-            .gateway("API_TOKENS", TOKEN)
-            .gateway("TWILIO_ACCOUNT_SID", ACCOUNT)
-            .gateway("TWILIO_PHONE_NUMBER", "+15550199")
-            .gateway("TWILIO_API_URL", &exchange.api_url())
-            .gateway("OUTBOUND_ALLOW", "+1555")
-            .gateway("OUTBOUND_CALLS_PER_SECOND", "100")
-            .gateway("API_REQUESTS_PER_SECOND", "1000")
-            .agents(notes.agents());
-        let stack = Stack::start(gateway(plan)).await;
-        exchange.set_gateway(stack.for_exchange());
-        let api = ApiClient { gateway: stack.gateway_address(), token: TOKEN.into() };
-        Self { stack, exchange, api, notes }
-    }
-
-    async fn call(&self, body: &Value) -> Answer {
-        self.api.post("/v1/calls", body).await
-    }
-
-    /// Places a call to the scripted agent on a line that stays open, and waits until it talks.
-    async fn talking(&self, agent: &str) -> Answer {
-        self.exchange.set_line(None, Line { hangup_after: Some(Duration::from_secs(60)), ..Line::default() });
-        let placed = self.call(&json!({"to": TO, "agent": agent})).await;
-        assert_eq!(placed.status, 201, "{}", placed.json);
-        self.until(placed.text("id"), |call| call["stream"] == "live").await;
-        placed
-    }
-
-    async fn get(&self, id: &str) -> Value {
-        let answer = self.api.get(&format!("/v1/calls/{id}")).await;
-        assert_eq!(answer.status, 200, "{}", answer.json);
-        answer.json
-    }
-
-    async fn until(&self, id: &str, mut holds: impl FnMut(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        eventually("the call gets there", async || {
-            last = self.get(id).await;
-            holds(&last)
-        })
-        .await;
-        last
-    }
-
-    async fn settled(&self, sid: &str) -> PlacedCall {
-        self.exchange.wait_for_call(|call| call.sid == sid && call.is_settled).await.expect("the call ends")
-    }
-
-    async fn patch(&self, id: &str, change: Value) -> Answer {
-        self.api.patch(&format!("/v1/calls/{id}"), &change).await
-    }
-
-    async fn stop(self) {
-        self.exchange.stop().await;
-        self.stack.stop().await;
-    }
-}
 
 #[tokio::test]
 async fn a_call_is_placed_carried_and_told_to_its_end() {
@@ -188,8 +110,12 @@ async fn a_call_that_waits_has_an_id_of_ours_and_can_be_called_off() {
     let gone = world.get(id).await;
     assert_eq!((&gone["status"], &gone["end_reason"]), (&json!("canceled"), &json!("api_hangup")));
     assert_eq!(world.api.delete(&format!("/v1/calls/{id}")).await.status, 204, "already gone is success");
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert_eq!(world.exchange.calls().len(), 2, "it was never dialled");
+    // Calls are dialled in the order in which they were asked for: with the next one its turn has passed.
+    let fourth = calls().await;
+    let dialled = world.until(fourth.text("id"), |call| call["call_sid"].is_string()).await;
+    let sids = [&first, &second].map(|call| call.text("call_sid").to_owned());
+    let made: Vec<String> = world.exchange.calls().into_iter().map(|call| call.sid).collect();
+    assert_eq!(made, [&sids[..], &[dialled["call_sid"].as_str().unwrap().to_owned()]].concat(), "it was never dialled");
     world.stop().await;
 }
 

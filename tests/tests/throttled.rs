@@ -8,8 +8,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,14 +18,15 @@ use audio_worker::{
     dsp::SampleRate,
 };
 use serde_json::Value;
+use telemetry::log::Format;
 use tests::{
     line::{Line, is_fallback},
+    log::Log,
     sim::{CallPlan, Caller, Ended, Incoming, Route, Said, decode_mulaw, judge},
-    stack::{Stack, StackPlan, eventually},
+    stack::{Stack, StackPlan},
     throttle::{LanePlan, LinePlan, Stall, Throttle},
 };
 use tokio::time::{Instant, sleep_until};
-use tracing_subscriber::{fmt::MakeWriter, prelude::*};
 
 /// A third of what a call needs, in bits per second.
 const SLOW: u64 = 64_000;
@@ -216,7 +216,7 @@ async fn listen_to_the_end(line: &mut Line) -> (Vec<Vec<u8>>, Duration) {
     let (began, mut frames, mut due) = (Instant::now(), Vec::new(), Instant::now());
     let (call_sid, stream_sid) = (line.call_sid().to_owned(), line.stream_sid().to_owned());
     let mut playout = VecDeque::new();
-    while ended_now(&call_sid).is_none() {
+    while !has_ended(&call_sid) {
         assert!(began.elapsed() < ms(40_000), "the call goes on");
         due += ms(20);
         line.speak(&[0xff; 160]).await;
@@ -329,14 +329,11 @@ impl Agent for Numbers {
 
 /// The gateway's last word on a call.
 async fn ended(call_sid: &str) -> Value {
-    eventually("the call has ended", async || ended_now(call_sid).is_some()).await;
-    ended_now(call_sid).unwrap()
+    serde_json::from_str(&log().wait_for(&[r#""message":"call ended""#, call_sid]).await).unwrap()
 }
 
-fn ended_now(call_sid: &str) -> Option<Value> {
-    let lines = log().0.lock().unwrap_or_else(PoisonError::into_inner);
-    let of_call = |line: &Value| line["fields"]["message"] == "call ended" && line["fields"]["call_sid"] == call_sid;
-    lines.iter().find(|line| of_call(line)).map(|line| line["fields"].clone())
+fn has_ended(call_sid: &str) -> bool {
+    log().find(&[r#""message":"call ended""#, call_sid]).is_some()
 }
 
 fn text<'a>(fields: &'a Value, name: &str) -> &'a str {
@@ -348,40 +345,8 @@ fn number(fields: &Value, name: &str) -> u64 {
 }
 
 /// What the gateways of all tests logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<Value>>>);
-
 fn log() -> &'static Log {
-    static LOG: OnceLock<Log> = OnceLock::new();
-    LOG.get_or_init(|| {
-        let log = Log::default();
-        let layer = tracing_subscriber::fmt::layer().json().with_writer(log.clone());
-        let filter = tracing_subscriber::EnvFilter::new("gateway=info");
-        tracing_subscriber::registry().with(filter).with(layer).try_init().unwrap();
-        log
-    })
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // One line comes in one piece.
-        if let Ok(line) = serde_json::from_slice(bytes) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
+    Log::of_process(Format::Json, "gateway=info")
 }
 
 fn ms(ms: u64) -> Duration {
