@@ -1,27 +1,33 @@
-//! Whole calls with the log wide open: no number, no ticket, no token and no sound of anybody's is in any line.
+//! Whole calls with the log wide open: no number, no ticket, no token, no word and no sound of anybody's is in any line,
+//! nor in a capture.
 //!
 //! Everything logs at `trace`, what is linked as well. (tungstenite prints whole messages at that level, but through the
 //! `log` crate, to which the subscriber does not listen: `tracing-subscriber` has no feature `tracing-log` here.)
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::v1::{
     Close, ConverseRequest, Instruct, Open, PlayDigits, Say, converse_request::Message, instruct::Instruction,
 };
+use serde_json::{Value, json};
+use telemetry::log::Format;
 use tests::{
+    calls_api::ApiClient,
     line::{Invitation, Line, signed},
+    log::Log,
+    receiver::Receiver,
     scripted::{Notes, TRANSFER_TO},
-    sim::{CallPlan, Caller, encode_mulaw},
+    secrets::Secrets,
+    sim::{
+        CallPlan, Caller, encode_mulaw,
+        rest::{self, AnsweredBy, Fault, Mishap, OwnedNumber, RestPlan},
+    },
     stack::{AUTH_TOKEN, Stack, StackPlan, eventually},
+    world::{ACCOUNT, TOKEN, World},
 };
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter, prelude::*};
 
 const FROM: &str = "+15550147";
 const TO: &str = "+15550148";
@@ -33,10 +39,7 @@ const FILTER: &str = "trace,tests=off";
 
 #[tokio::test]
 async fn no_line_of_the_log_tells_who_called_or_what_was_said() {
-    let log = Log::default();
-    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log.clone());
-    tracing_subscriber::registry().with(EnvFilter::new(FILTER)).with(layer).try_init().unwrap();
-
+    let log = Log::of_process(Format::Text, FILTER);
     let notes = Notes::default();
     let plan = StackPlan::default()
         .agents(notes.agents())
@@ -78,31 +81,358 @@ async fn no_line_of_the_log_tells_who_called_or_what_was_said() {
     eventually("all is over", async || stack.live_calls().await == 0).await;
     stack.stop().await;
 
-    let lines = log.text();
-    // The log is really on, down to the finest level, and names calls by their ids.
-    for expected in ["call ended", "conversation ended", lost.call_sid(), "DEBUG", "TRACE"] {
-        assert!(lines.contains(expected), "{expected}");
+    assert_logged(log, &["call ended", "conversation ended", lost.call_sid(), "DEBUG", "TRACE"]);
+    let mut secrets = Secrets::default();
+    for number in [FROM, TO, TRANSFER_TO, FALLBACK] {
+        secrets.add_number("a number", number);
     }
-    let payload = BASE64_STANDARD.encode(&sound);
-    let digits = |number: &'static str| &number[1..];
-    let secrets = [
-        digits(FROM),
-        digits(TO),
-        digits(TRANSFER_TO),
-        digits(FALLBACK),
+    for secret in [AUTH_TOKEN, TICKET_SECRET, PIN, WORDS, &ticket, &ticket[20..60], "c2VjcmV0IHNvdW5k"] {
+        secrets.add("a secret", secret);
+    }
+    secrets.add_bytes("the caller's voice", &sound);
+    assert_kept(&secrets, log, "canary-of-the-inbound-calls");
+}
+
+/// Everything about calls that are placed, steered, listed, told of and refused, and about those who may not ask.
+#[tokio::test]
+async fn no_line_of_the_log_tells_whom_the_api_called_or_what_it_was_told() {
+    let log = Log::of_process(Format::Text, FILTER);
+    let folder =
+        Folder::new(&format!("[[route]]\nto = \"{ROUTED}\"\nforward = [\"CallerName\"]\nagent = \"scripted\"\n"));
+    // One webhook takes some events and refuses others; the other is down.
+    let own = Receiver::answering(|delivery, _| if delivery.kind() == "call.ringing" { 400 } else { 204 }.into());
+    let everybodys = Receiver::closed();
+    let settings = |plan: StackPlan| {
+        plan.gateway("API_TOKENS", &format!("{TOKEN},{SECOND_TOKEN}"))
+            .gateway("TWILIO_PHONE_NUMBER", OURS)
+            .gateway("TWILIO_API_KEY", API_KEY)
+            .gateway("TWILIO_API_SECRET", API_SECRET)
+            .gateway("TICKET_KEY", TICKET_KEY)
+            .gateway("FALLBACK_DIAL", OUTBOUND_FALLBACK)
+            .gateway("OUTBOUND_PER_TO_PER_HOUR", "100")
+            .gateway("EVENTS_URL", &everybodys.url(&format!("/{PATH_OF_ALL}?key={KEY_OF_ALL}")))
+            .gateway("EVENTS_SECRET", EVENTS_SECRET)
+            .gateway("ROUTES_FILE", folder.routes().to_str().unwrap())
+            .gateway("CAPTURE", folder.0.join("captures").to_str().unwrap())
+    };
+    let world = World::with(settings, |plan| RestPlan {
+        numbers: [OURS, OTHER].map(OwnedNumber::new).into(),
+        api_keys: vec![(API_KEY.into(), API_SECRET.into())],
+        ..plan
+    })
+    .await;
+    let sid = steer(&world, &own).await;
+    borrow_a_voice(&world).await;
+    mistake(&world, &own).await;
+    suffer(&world).await;
+    let ticket = come_in(&world, &folder).await;
+    eventually("all is over", async || world.stack.live_calls().await == 0).await;
+    world.stop().await;
+
+    let expected = [
+        "call placed",
+        "call not placed",
+        "asking the carrier again",
+        "event not taken",
+        "event not delivered",
+        "answering machine detection",
+        "outbound call answered",
+        "call incoming",
+        "route=1",
+        "the call is captured",
+        "the routes file was refused",
+        "Twilio could not stream",
+        "403: the signature does not fit",
+        "call ended",
+        "conversation ended",
+        &sid,
+        "DEBUG",
+        "TRACE",
+    ];
+    assert_logged(log, &expected);
+    let mut secrets = Secrets::default();
+    for number in
+        [OURS, OTHER, CALLEE, QUERIED, FORBIDDEN, NOT_OURS, HANDED_TO, CALLER, ROUTED, BROKEN, OUTBOUND_FALLBACK]
+    {
+        secrets.add_number("a number", number);
+    }
+    let texts = [
+        TOKEN,
+        SECOND_TOKEN,
+        WRONG_TOKEN,
+        API_SECRET,
         AUTH_TOKEN,
-        TICKET_SECRET,
-        PIN,
-        WORDS,
+        TICKET_KEY,
+        EVENTS_SECRET,
+        PATH_OF_ALL,
+        KEY_OF_ALL,
+        OWN_PATH,
+        OWN_KEY,
+        PASSWORD,
+        STREAM_PATH,
+        IDEMPOTENCY_KEY,
+        PARAMETER,
+        NAME,
+        SAID,
+        SAID_BY_CARRIER,
+        DIGITS,
+        FORGED_KEY,
         &ticket,
         &ticket[20..60],
-        &payload[..40],
-        "c2VjcmV0IHNvdW5k",
     ];
-    for secret in secrets {
-        let leak = lines.lines().find(|line| line.contains(secret));
-        assert_eq!(leak, None, "a secret of {} characters is in the log", secret.len());
+    for secret in texts {
+        secrets.add("a secret", secret);
     }
+    secrets.add_bytes("the callee's voice", &encode_mulaw(&tests::sim::bundled_speech()[8000..8160]));
+    assert_kept(&secrets, log, "canary-of-the-calls-api");
+    let captures = folder.captures();
+    assert!(captures.len() >= 3 && captures.iter().all(|capture| capture.contains(r#""event":"start""#)));
+    assert_eq!(secrets.leaks(&captures.concat()), [""; 0]);
+}
+
+const OURS: &str = "+15550200001";
+const OTHER: &str = "+15550200002";
+const CALLEE: &str = "+15550200003";
+const QUERIED: &str = "+15550200004";
+const FORBIDDEN: &str = "+4915550200005";
+const NOT_OURS: &str = "+15550200006";
+const HANDED_TO: &str = "+15550200007";
+const CALLER: &str = "+15550200008";
+const ROUTED: &str = "+15550200009";
+const BROKEN: &str = "+15550200010";
+const OUTBOUND_FALLBACK: &str = "+15550200011";
+const SECOND_TOKEN: &str = "second-token-of-the-api";
+const WRONG_TOKEN: &str = "token-of-somebody-else";
+const API_KEY: &str = "SK11111111111111111111111111111111";
+const API_SECRET: &str = "secret-of-the-api-key";
+const TICKET_KEY: &str = "key-of-the-tickets-of-the-api";
+const EVENTS_SECRET: &str = "whsec-of-the-events";
+const PATH_OF_ALL: &str = "path-of-all-events";
+const KEY_OF_ALL: &str = "key-of-all-events";
+const OWN_PATH: &str = "path-of-own-events";
+const OWN_KEY: &str = "key+of/own=events";
+const PASSWORD: &str = "password-of-the-webhook";
+const STREAM_PATH: &str = "path-of-a-foreign-stream";
+const IDEMPOTENCY_KEY: &str = "order-of-miss-marple";
+const PARAMETER: &str = "account number 0815";
+const NAME: &str = "Miss J. Marple";
+const SAID: &str = "your code is seventeen";
+const SAID_BY_CARRIER: &str = "your rent is overdue";
+const DIGITS: &str = "4711081512";
+const FORGED_KEY: &str = "key-in-a-forged-address";
+
+/// A call with everything that can be asked for and that it can be told; its CallSid.
+async fn steer(world: &World, own: &Receiver) -> String {
+    world.exchange.set_line(
+        None,
+        rest::Line {
+            answered_by: AnsweredBy::MachineStart,
+            detected_after: Duration::from_millis(300),
+            hangup_after: Some(Duration::from_secs(60)),
+            ..rest::Line::default()
+        },
+    );
+    let webhook = format!("{}?key={}", own.url(&format!("/{OWN_PATH}")), OWN_KEY.replace('+', "%2B"));
+    let body = json!({
+        "to": CALLEE, "from": OTHER, "agent": "scripted", "language": "en", "parameters": {"account": PARAMETER},
+        "answering_machine": {"mode": "detect"}, "recording": "dual", "status_webhook": webhook,
+    });
+    let ask = async |body: &Value| {
+        world.api.ask("POST", "/v1/calls", &[("Idempotency-Key", IDEMPOTENCY_KEY)], Some(body.to_string())).await
+    };
+    let placed = ask(&body).await;
+    assert_eq!(placed.status, 201, "{}", placed.json);
+    assert_eq!(ask(&body).await.json["id"], placed.json["id"]);
+    ask(&json!({"to": QUERIED})).await.assert_problem(422, "idempotency_key_reused");
+    let (id, sid) = (placed.text("id"), placed.text("call_sid"));
+    world.until(id, |call| call["stream"] == "live" && call["answered_by"] == "machine_start").await;
+    for change in [
+        json!({"hold": true}),
+        json!({"hold": false}),
+        json!({"say": SAID}),
+        json!({"play_digits": DIGITS}),
+        json!({"transfer": HANDED_TO}),
+    ] {
+        let answer = world.patch(id, change).await;
+        assert_eq!(answer.status, 200, "{}", answer.json);
+    }
+    assert_eq!(world.settled(sid).await.report.unwrap().dialled, [HANDED_TO]);
+    let told = own.until_ended(sid).await;
+    assert!(told.iter().all(|told| told.target.contains(OWN_PATH) && told.is_signed_with(EVENTS_SECRET)), "{told:?}");
+    sid.to_owned()
+}
+
+/// A call by query to an agent without a voice, which another takes over and the API ends.
+async fn borrow_a_voice(world: &World) {
+    let path = format!("/call/outbound?to_number={}&agent=echo", QUERIED.replace('+', "%2B"));
+    let api = ApiClient { token: SECOND_TOKEN.into(), ..world.api.clone() };
+    let placed = api.ask("POST", &path, &[], None).await;
+    assert_eq!(placed.status, 201, "{}", placed.json);
+    let id = placed.text("id");
+    world.until(id, |call| call["stream"] == "live").await;
+    assert_eq!(world.patch(id, json!({"say": SAID_BY_CARRIER})).await.status, 200);
+    world.until(id, |call| call["stream"] == "live" && call["stream_ended_at"].is_string()).await;
+    assert_eq!(world.patch(id, json!({"agent": "scripted"})).await.status, 200);
+    let page = world.api.get("/v1/calls?limit=10").await;
+    assert!(page.json["calls"].as_array().unwrap().iter().any(|call| call["to"] == QUERIED), "{}", page.json);
+    forge(world, id, placed.text("call_sid")).await;
+    assert_eq!(world.api.delete(&format!("/v1/calls/{id}")).await.status, 204);
+    world.settled(placed.text("call_sid")).await;
+}
+
+/// Callbacks that nobody signed, with something secret in their address, and one of a stream that failed.
+async fn forge(world: &World, id: &str, sid: &str) {
+    let plan = CallPlan { from: OURS.into(), to: QUERIED.into(), ..world.stack.call_plan() };
+    let forger = CallPlan { auth_token: "another".into(), ..plan.clone() };
+    let path = |path: &str| format!("{path}?key={FORGED_KEY}&to={}", QUERIED.replace('+', "%2B"));
+    let named = ["status", "amd", "outbound"].map(|what| path(&format!("/voice/{what}/{id}")));
+    let more = ["/voice/status", "/voice/amd", "/voice/stream-status", "/voice/dialled", "/voice/after"].map(path);
+    for path in named.into_iter().chain(more) {
+        assert_eq!(signed(&forger, &path, plan.parameters(sid, "completed")).await.status, 403, "{path}");
+    }
+    let unknown = signed(&plan, &path("/voice/status"), plan.parameters("CA1", "completed")).await;
+    assert_eq!(unknown.status, 404);
+    let failed = [("StreamEvent", "stream-error"), ("StreamError", "31920")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let fields = [plan.parameters(sid, "in-progress"), failed.into()].concat();
+    assert_eq!(signed(&plan, &path("/voice/stream-status"), fields).await.status, 204);
+}
+
+/// Requests that are refused.
+async fn mistake(world: &World, own: &Receiver) {
+    let with_password = own.url("/").replace("http://", &format!("https://user:{PASSWORD}@"));
+    let stream = format!("wss://elsewhere.example/{STREAM_PATH}");
+    for (body, status) in [
+        (json!({"to": FORBIDDEN}), 403),
+        (json!({"to": format!("{CALLEE}x")}), 400),
+        (json!({"to": CALLEE[1..].parse::<u64>().unwrap()}), 400),
+        (json!({"to": CALLEE, "parameters": {"account": [PARAMETER]}}), 400),
+        (json!({"to": CALLEE, "parameters": {PARAMETER: "x"}}), 400),
+        (json!({"to": CALLEE, (PARAMETER): "x"}), 400),
+        (json!({"to": CALLEE, "agent": PARAMETER}), 400),
+        (json!({"to": CALLEE, "status_webhook": with_password}), 400),
+        (json!({"to": CALLEE, "status_webhook": format!("ftp://{PASSWORD}")}), 400),
+        (json!({"to": CALLEE, "websocket_url": stream}), 403),
+    ] {
+        assert_eq!(world.call(&body).await.status, status, "{body}");
+    }
+    for (method, path) in [("POST", "/v1/calls"), ("GET", "/v1/calls"), ("DELETE", "/v1/calls/CA1")] {
+        for authorization in [
+            format!("Bearer {WRONG_TOKEN}"),
+            format!("Basic {}", BASE64_STANDARD.encode(format!("{ACCOUNT}:{WRONG_TOKEN}"))),
+            WRONG_TOKEN.to_owned(),
+        ] {
+            let stranger = ApiClient { token: String::new(), ..world.api.clone() };
+            let refused = stranger.ask(method, path, &[("Authorization", &authorization)], None).await;
+            refused.assert_problem(401, "unauthorized");
+        }
+    }
+    let path = format!("/call/outbound?to_number={}&from_number={NAME}", &FORBIDDEN[1..]).replace(' ', "+");
+    world.api.ask("POST", &path, &[], None).await.assert_problem(400, "field_invalid");
+    let placed = world.talking("scripted").await;
+    let id = placed.text("id");
+    for change in [
+        json!({"say": format!("{SAID}\n")}),
+        json!({"play_digits": format!("{DIGITS}x")}),
+        json!({"transfer": format!("{HANDED_TO}x")}),
+        json!({"transfer": FORBIDDEN}),
+        json!({"say": SAID, "play_digits": DIGITS}),
+    ] {
+        let refused = world.patch(id, change).await;
+        assert!((400..500).contains(&refused.status), "{}", refused.json);
+    }
+    assert_eq!(world.api.delete(&format!("/v1/calls/{id}")).await.status, 204);
+    world.settled(placed.text("call_sid")).await;
+}
+
+/// Twilio refuses, throttles and answers nonsense; its words name the number.
+async fn suffer(world: &World) {
+    world.call(&json!({"to": CALLEE, "from": NOT_OURS})).await.assert_problem(422, "twilio_refused");
+    let retry_after = Some(Duration::from_secs(1));
+    for (mishap, status) in [
+        (Mishap::TooMany { retry_after }, 201),
+        (Mishap::unauthorized(), 502),
+        (Mishap::LostAnswer { carried_out: false }, 502),
+        (Mishap::Page { status: 502 }, 502),
+    ] {
+        world.exchange.add_fault(Fault::on_create(mishap));
+        let answer = world.call(&json!({"to": CALLEE})).await;
+        assert_eq!(answer.status, status, "{}", answer.json);
+        if status == 201 {
+            assert_eq!(world.api.delete(&format!("/v1/calls/{}", answer.text("id"))).await.status, 204);
+        }
+    }
+}
+
+/// A call by a route, before and after the file was broken; its ticket.
+async fn come_in(world: &World, folder: &Folder) -> String {
+    let plan = CallPlan { from: CALLER.into(), to: ROUTED.into(), ..world.stack.call_plan() };
+    for broken in [
+        format!("[[route]]\nto = {BROKEN}\nagent = 5\n"),
+        format!("[[route]]\nto = \"{BROKEN}x\"\nparameters = {{ name = 1, \"{NAME}\" = \"{NAME}\" }}\n"),
+        format!("[[route]]\n{} = \"{BROKEN}\"\n", &BROKEN[1..]),
+        format!("[[route]]\nto = \"{BROKEN}"),
+    ] {
+        fs::write(folder.routes(), &broken).unwrap();
+        assert!(!world.stack.reload_routes(), "{broken}");
+    }
+    let call_sid = "CA00000000000000000000000000000015";
+    let fields = [plan.parameters(call_sid, "ringing"), vec![("CallerName".into(), NAME.into())]].concat();
+    assert_eq!(signed(&plan, "/voice/incoming", fields).await.status, 200);
+    let invitation = Invitation::ask(&CallPlan { call_sid: Some(call_sid.into()), ..plan.clone() }).await;
+    let ticket = invitation.ticket().to_owned();
+    let mut line = Line::open(&plan, invitation).await;
+    line.start().await;
+    line.press('1').await;
+    line.listen_until(|heard| heard.mulaw.len() > 800).await;
+    line.hang_up().await;
+    ticket
+}
+
+/// A folder for the routes file and the captures of one test; gone at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(routes: &str) -> Self {
+        let folder = Self(std::env::temp_dir().join(format!("tandem-pii-{}", std::process::id())));
+        fs::create_dir_all(folder.0.join("captures")).unwrap();
+        fs::write(folder.routes(), routes).unwrap();
+        folder
+    }
+
+    fn routes(&self) -> PathBuf {
+        self.0.join("routes.toml")
+    }
+
+    fn captures(&self) -> Vec<String> {
+        let files = fs::read_dir(self.0.join("captures")).unwrap();
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Panics unless the log is really on and has something of each of these.
+fn assert_logged(log: &Log, expected: &[&str]) {
+    for part in expected {
+        assert!(log.find(&[part]).is_some(), "{part} is not in the log");
+    }
+}
+
+/// Panics when a secret is in the log, and when a canary that is logged as a secret might be is not found there.
+fn assert_kept(secrets: &Secrets, log: &Log, canary: &str) {
+    assert_eq!(secrets.leaks(&log.text()), [""; 0]);
+    let mut put = Secrets::default();
+    put.add("the canary", canary);
+    assert_eq!(put.leaks(&log.text()), [""; 0]);
+    let encoded = BASE64_STANDARD.encode(format!("user:{canary}"));
+    tracing::trace!(target: "gateway::api", canary, "a number as it is");
+    tracing::trace!(target: "hyper::client", authorization = encoded, "a header");
+    let found = put.leaks(&log.text());
+    assert!(found.len() == 2 && found.iter().all(|leak| leak.starts_with("the canary, ")), "{found:?}");
 }
 
 /// A conversation of the worker's with orders, good and bad, until it has ended.
@@ -122,33 +452,4 @@ async fn order(stack: &Stack) {
     let requests = messages.map(|message| ConverseRequest { message: Some(message) });
     let mut answers = stack.voice().await.converse(tokio_stream::iter(requests)).await.unwrap().into_inner();
     while answers.message().await.unwrap().is_some() {}
-}
-
-/// Everything that was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }
