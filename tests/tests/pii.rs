@@ -232,7 +232,8 @@ async fn steer(world: &World, own: &Receiver) -> String {
             ..rest::Line::default()
         },
     );
-    let webhook = format!("{}?key={}", own.url(&format!("/{OWN_PATH}")), OWN_KEY.replace('+', "%2B"));
+    let key: String = url::form_urlencoded::byte_serialize(OWN_KEY.as_bytes()).collect();
+    let webhook = own.url(&format!("/{OWN_PATH}?key={key}"));
     let body = json!({
         "to": CALLEE, "from": OTHER, "agent": "scripted", "language": "en", "parameters": {"account": PARAMETER},
         "answering_machine": {"mode": "detect"}, "recording": "dual", "status_webhook": webhook,
