@@ -1,7 +1,5 @@
 //! Calls that are placed, watched, steered and ended through the calls API, over the simulated account and the whole pair.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
