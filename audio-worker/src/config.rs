@@ -7,7 +7,7 @@ use telemetry::settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG
 /// Every setting of the worker.
 pub const SETTINGS: [Setting; 7] = [
     Setting { name: "WORKER_LISTEN", default: Some("0.0.0.0:50051"), help: "Address of the gRPC service" },
-    Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9465"), help: "Address of /livez and /readyz" },
+    Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9465"), help: "Address of /livez, /readyz and /metrics" },
     Setting { name: "WORKER_MAX_CALLS", default: Some("500"), help: "Conversations at a time; more are refused" },
     DRAIN_SECONDS,
     SHARDS,

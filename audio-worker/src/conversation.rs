@@ -75,7 +75,8 @@ pub(crate) struct Seen {
     pub(crate) held_samples: u64,
     /// Keys that came while the agent was on hold.
     pub(crate) held_keys: u64,
-    last_seq: u64,
+    /// The newest message of audio.
+    pub(crate) last_seq: u64,
 }
 
 /// Why a conversation could not go on.
@@ -269,7 +270,7 @@ fn set(sleep: std::pin::Pin<&mut Sleep>, deadline: Option<Instant>) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the driver is the one that asks the clock")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

@@ -22,6 +22,7 @@ mod connection;
 mod conversation;
 mod conversations;
 pub mod dsp;
+mod metrics;
 pub mod pipeline;
 mod server;
 mod status;
@@ -42,5 +43,6 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let conversations = conversations::Conversations::new(config.max_calls);
-    server::serve(config, voice_service::Voice { conversations, agents }, listener, operations, shutdown).await
+    let metrics = metrics::Metrics::new().map_err(io::Error::other)?;
+    server::serve(config, voice_service::Voice { conversations, agents, metrics }, listener, operations, shutdown).await
 }

@@ -2,9 +2,16 @@
 
 use std::{io, time::Duration};
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use proto::v1::{audio_service_server::AudioServiceServer, voice_service_server::VoiceServiceServer};
-use telemetry::shards::{Arrivals, Shards};
+use telemetry::{
+    metrics::TEXT_FORMAT,
+    shards::{Arrivals, Shards},
+};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +23,7 @@ use crate::{
     config::Config,
     connection::Connection,
     conversations::{Conversations, Phase},
+    metrics::Metrics,
     voice_service::Voice,
 };
 
@@ -88,7 +96,8 @@ pub(crate) async fn serve(
             }
         }
     })?;
-    let ops = tokio::spawn(serve_operations(operations, conversations.clone(), closed.clone()));
+    let watched = (conversations.clone(), voice.metrics.clone());
+    let ops = tokio::spawn(serve_operations(operations, watched, closed.clone()));
     tracing::info!(address = %listener.local_addr()?, shards = config.process.shards, "gRPC service up");
 
     shards.accept(&listener, MAX_CONNECTIONS, &shutdown).await;
@@ -125,12 +134,21 @@ fn connections(arrivals: Arrivals) -> impl Stream<Item = io::Result<Connection>>
     })
 }
 
-async fn serve_operations(listener: TcpListener, conversations: Conversations, closed: CancellationToken) {
+async fn serve_operations(
+    listener: TcpListener,
+    (conversations, metrics): (Conversations, Metrics),
+    closed: CancellationToken,
+) {
+    let metrics = {
+        let conversations = conversations.clone();
+        async move || ([(CONTENT_TYPE, TEXT_FORMAT)], metrics.text(&conversations))
+    };
     let ready = move || {
         let open = conversations.phase() == Phase::Open;
         async move { if open { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } }
     };
     let routes = Router::new().route("/livez", get(async || "alive\n")).route("/readyz", get(ready));
+    let routes = routes.route("/metrics", get(metrics));
     if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(closed.cancelled_owned()).await {
         tracing::error!(%error, "the operations endpoint failed");
     }

@@ -94,13 +94,19 @@ impl Turn {
                 late_samples: 0,
                 orders: 0,
                 orders_refused: 0,
+                late_peak: Duration::ZERO,
             },
         }
     }
 
     /// Takes one input at `now`. Time that goes backwards is ignored; after the end nothing happens.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
-        self.now = self.now.max(now);
+        let before = self.now;
+        self.now = before.max(now);
+        if let Some(due) = self.poll_timeout() {
+            let late = self.now.saturating_duration_since(due.max(before));
+            self.stats.late_peak = self.stats.late_peak.max(late);
+        }
         if matches!(self.state, State::Over(_)) {
             return;
         }

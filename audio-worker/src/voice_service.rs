@@ -14,8 +14,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     agent::{Agent, Agents, DEFAULT_AGENT, Opening},
-    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply, Staff},
+    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply, Staff, now},
     conversations::{Conversations, Phase, Place},
+    metrics::Metrics,
     status::{Problem, printable},
     turn::{EndReason, reply},
 };
@@ -31,6 +32,7 @@ const STATUS_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Voice {
     pub(crate) conversations: Conversations,
     pub(crate) agents: Agents,
+    pub(crate) metrics: Metrics,
 }
 
 #[tonic::async_trait]
@@ -50,7 +52,7 @@ impl VoiceService for Voice {
             .map_err(Problem::Conversation)?;
         self.conversations.count_opened();
         // Boxed: an async function holds its arguments twice, and a task is as large as its largest moment.
-        tokio::spawn(converse(Box::new(conversation), outbound, place, open));
+        tokio::spawn(converse(Box::new(conversation), outbound, (place, self.metrics.clone()), open));
         Ok(Response::new(ReceiverStream::new(responses).map(|reply| *reply)))
     }
 
@@ -114,7 +116,13 @@ impl Voice {
 }
 
 /// Runs one conversation to its end and says how it ended. Its panic ends here.
-async fn converse(mut conversation: Box<Conversation>, outbound: Outbound, place: Place, open: Box<Open>) {
+async fn converse(
+    mut conversation: Box<Conversation>,
+    outbound: Outbound,
+    (place, metrics): (Place, Metrics),
+    open: Box<Open>,
+) {
+    let began = now();
     // No span: entering one on every wake-up costs more than these few fields.
     let Open { call_id, agent, .. } = *open;
     let call_id = printable(&call_id);
@@ -131,6 +139,7 @@ async fn converse(mut conversation: Box<Conversation>, outbound: Outbound, place
         Err(_) => (EndReason::Failed, Some(Problem::Panicked)),
     };
     let (turn, seen) = conversation.stats();
+    metrics.ended(reason, (now() - began).as_secs_f64(), &turn, &seen);
     tracing::info!(
         call_id,
         reason = reason.label(),
@@ -141,6 +150,7 @@ async fn converse(mut conversation: Box<Conversation>, outbound: Outbound, place
         utterances = turn.utterances,
         interrupts = turn.interrupts,
         overflowed_ms = turn.overflowed_samples / 8,
+        late_peak_ms = turn.late_peak.as_millis(),
         orders = turn.orders,
         orders_refused = turn.orders_refused,
         held_ms = seen.held_samples / 8,

@@ -21,6 +21,7 @@ use crate::{
     calls::{Calls, Phase, Place},
     capture::Recorder,
     config::Config,
+    metrics::Metrics,
     outbound::Outbound,
     registry::{Attached, Registry},
     route_table::RouteTable,
@@ -55,6 +56,7 @@ pub(crate) struct Surroundings {
     pub(crate) outbound: Outbound,
     pub(crate) access: Access,
     pub(crate) routes: RouteTable,
+    pub(crate) metrics: Metrics,
     /// Where calls are captured.
     pub(crate) recorder: Option<Recorder>,
 }
@@ -92,7 +94,7 @@ pub(crate) async fn run(mut socket: Socket, place: Place, surroundings: Surround
     {
         registry.stream_ended(call_sid, &reason, *call.session.stats());
     }
-    call.log_end(&reason);
+    call.note_end(&reason);
     call.say_farewell().await;
     call.close().await;
     drop(call);
@@ -231,7 +233,12 @@ impl Call {
                 Command::OpenWorker(start) => {
                     let dialer = Arc::clone(&self.surroundings.dialer);
                     let open = opening(start, &self.surroundings.config.default_agent);
-                    self.side = WorkerSide::Opening(Box::pin(async move { dialer.open(open).await }));
+                    let (metrics, asked) = (self.surroundings.metrics.clone(), now());
+                    self.side = WorkerSide::Opening(Box::pin(async move {
+                        let link = dialer.open(open).await?;
+                        metrics.worker_opened(now() - asked);
+                        Ok(link)
+                    }));
                 }
                 Command::Ping => self.socket.ping(),
                 Command::Instructed(id, outcome) => {
@@ -345,12 +352,13 @@ impl Call {
         let _ = timeout(CLOSE_LIMIT, gone).await;
     }
 
-    fn log_end(&self, reason: &EndReason) {
-        let stats = self.session.stats();
+    fn note_end(&self, reason: &EndReason) {
+        let (stats, lasted) = (self.session.stats(), now() - self.began);
+        self.surroundings.metrics.call_ended(reason.label(), lasted, stats);
         tracing::info!(
             call_sid = self.call_sid,
             reason = reason.label(),
-            seconds = (now() - self.began).as_secs_f32(),
+            seconds = lasted.as_secs_f32(),
             caller_frames = stats.caller_frames,
             agent_frames = stats.agent_frames,
             gaps = stats.gaps,

@@ -69,6 +69,7 @@ pub(crate) fn stream_status(around: &Surroundings, webhook: &Webhook) -> Result<
         Some("stream-error") => {
             let error: String =
                 signed.get("StreamError").unwrap_or("not said").chars().filter(|c| !c.is_control()).take(200).collect();
+            around.metrics.stream_error(&error);
             tracing::warn!(call_sid, error, "Twilio could not stream");
         }
         event => tracing::debug!(call_sid, event, "stream status"),

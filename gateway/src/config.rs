@@ -30,7 +30,7 @@ pub use routing::ROUTES_FILE;
 const OWN_SETTINGS: &[Setting] = &[
     Setting { name: "SERVER_HOST", default: Some("0.0.0.0"), help: "Address of webhooks and media socket" },
     Setting { name: "SERVER_PORT", default: Some("8000"), help: "Port of webhooks and media socket" },
-    Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9464"), help: "Address of /livez and /readyz" },
+    Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9464"), help: "Address of /livez, /readyz and /metrics" },
     Setting {
         name: "TWILIO_VOICE_WEBHOOK_URL",
         default: None,

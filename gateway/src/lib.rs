@@ -30,6 +30,7 @@ pub mod config;
 pub mod doctor;
 mod events;
 mod fleet;
+mod metrics;
 mod news;
 mod outbound;
 mod problem;

@@ -18,6 +18,7 @@ use url::form_urlencoded;
 use crate::{
     carrier::{Carrier, CarrierError},
     config::{self, Origin},
+    metrics::{Metrics, Outcome},
     problem::{carrier_code, carrier_detail, twilio_code},
     rate::Rate,
     registry::{Fault, Registry, Status},
@@ -82,6 +83,7 @@ pub(crate) struct Desk {
     pub(crate) carrier: Carrier,
     pub(crate) registry: Registry,
     pub(crate) origin: Origin,
+    metrics: Metrics,
     dials: mpsc::Receiver<Dial>,
     ends: mpsc::Receiver<Ending>,
     backlog: Arc<AtomicUsize>,
@@ -90,7 +92,13 @@ pub(crate) struct Desk {
 
 impl Outbound {
     /// The way, and the desk that must run for it to lead anywhere.
-    pub(crate) fn new(config: &config::Outbound, origin: Origin, carrier: Carrier, registry: Registry) -> (Self, Desk) {
+    pub(crate) fn new(
+        config: &config::Outbound,
+        origin: Origin,
+        carrier: Carrier,
+        registry: Registry,
+        metrics: Metrics,
+    ) -> (Self, Desk) {
         let (dials, waiting_dials) = mpsc::channel(config.queue);
         let (ends, waiting_ends) = mpsc::channel(WAITING_ENDS);
         let (backlog, missing) = (Arc::new(AtomicUsize::new(0)), carrier.missing());
@@ -98,6 +106,7 @@ impl Outbound {
             carrier,
             registry,
             origin,
+            metrics,
             dials: waiting_dials,
             ends: waiting_ends,
             backlog: Arc::clone(&backlog),
@@ -148,7 +157,7 @@ impl Outbound {
 impl Desk {
     /// Places and ends calls, for ever.
     pub(crate) async fn run(self) {
-        let Self { carrier, registry, origin, mut dials, mut ends, backlog, mut rate } = self;
+        let Self { carrier, registry, origin, metrics, mut dials, mut ends, backlog, mut rate } = self;
         let placing = async {
             let slots = Arc::new(Semaphore::new(CONCURRENT));
             while let Some(dial) = dials.recv().await {
@@ -158,10 +167,18 @@ impl Desk {
                 let slot = Arc::clone(&slots).acquire_owned().await;
                 backlog.fetch_sub(1, Ordering::Relaxed);
                 let (carrier, registry, origin) = (carrier.clone(), registry.clone(), origin.clone());
+                let metrics = metrics.clone();
                 tokio::spawn(async move {
                     let Dial { id, call, answer } = dial;
                     // Whoever asked may not wait any more; the registry knows.
-                    let _ = answer.send(place(&carrier, &registry, &origin, &id, &call).await);
+                    let dialled = place(&carrier, &registry, &origin, &id, &call).await;
+                    metrics.dialled(match &dialled {
+                        Dialled::Placed => Outcome::Placed,
+                        Dialled::CalledOff => Outcome::CalledOff,
+                        Dialled::Failed(error) if error.may_have_happened() => Outcome::Unknown,
+                        Dialled::Failed(_) => Outcome::Refused,
+                    });
+                    let _ = answer.send(dialled);
                     drop(slot);
                 });
             }

@@ -8,18 +8,26 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use serde_json::json;
-use telemetry::shards::{Arrivals, Seat, Shards};
+use telemetry::{
+    metrics::TEXT_FORMAT,
+    shards::{Arrivals, Seat, Shards},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use warp::{Filter, Reply, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::{
+    Filter, Reply,
+    filters::BoxedFilter,
+    http::{StatusCode, header::CONTENT_TYPE},
+    reply::Response,
+};
 
 use crate::{
     api::Access,
-    call::Surroundings,
+    call::{Surroundings, now},
     calls::{Calls, Phase},
     capture::Recorder,
     carrier::Carrier,
@@ -27,6 +35,7 @@ use crate::{
     config::Config,
     events::EventSink,
     fleet::Fleet,
+    metrics::{Metrics, Now},
     news::News,
     outbound::Outbound,
     problem::Problem,
@@ -68,10 +77,12 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let (calls, fleet) = (Calls::new(config.limits), Fleet::new());
     let client = Client::new(Handle::current())?;
+    let metrics = Metrics::new().map_err(io::Error::other)?;
     let events = EventSink::new(&config.events, client.clone());
     let registry = Registry::new(config.outbound.limits, config.max_call, News::new(events.clone()));
     let carrier = Carrier::new(&config.carrier, client);
-    let (outbound, desk) = Outbound::new(&config.outbound, config.origin.clone(), carrier, registry.clone());
+    let (outbound, desk) =
+        Outbound::new(&config.outbound, config.origin.clone(), carrier, registry.clone(), metrics.clone());
     let access = Access::new(&config.api);
     let ticket_key = match &config.ticket_key {
         Some(key) => key.clone(),
@@ -89,7 +100,7 @@ pub(crate) async fn serve(
     let closed = CancellationToken::new();
     let shards = Shards::start(config.process.shards, "gateway", {
         let (config, calls, fleet, closed) = (Arc::clone(&config), calls.clone(), fleet.clone(), closed.clone());
-        let (registry, outbound, access) = (registry.clone(), outbound, access);
+        let (registry, outbound, access, metrics) = (registry.clone(), outbound.clone(), access, metrics.clone());
         move |_, arrivals| {
             let around = Surroundings {
                 config: Arc::clone(&config),
@@ -100,6 +111,7 @@ pub(crate) async fn serve(
                 outbound: outbound.clone(),
                 access: access.clone(),
                 routes: config.routes.clone(),
+                metrics: metrics.clone(),
                 recorder: recorder.clone(),
             };
             serve_shard(arrivals, around, closed.clone())
@@ -112,7 +124,17 @@ pub(crate) async fn serve(
         }),
         tokio::spawn(desk.run()),
         tokio::spawn(async move { registry.sweep().await }),
-        tokio::spawn(serve_operations(operations, Arc::clone(&config), calls.clone(), fleet)),
+        tokio::spawn(serve_operations(
+            operations,
+            Watched {
+                config: Arc::clone(&config),
+                calls: calls.clone(),
+                fleet,
+                outbound,
+                events: events.clone(),
+                metrics,
+            },
+        )),
     ];
     tracing::info!(address = %listener.local_addr()?, shards = config.process.shards, origin = config.origin.http(""), "gateway up");
     if config.skip_validation {
@@ -156,14 +178,20 @@ async fn drain(calls: &Calls, limit: Duration) {
 }
 
 async fn serve_shard(mut arrivals: Arrivals, around: Surroundings, closed: CancellationToken) {
+    let metrics = around.metrics.clone();
     let routes = router::routes(around);
     while let Some((stream, seat)) = arrivals.next().await {
-        tokio::spawn(serve_connection(stream, seat, routes.clone(), closed.clone()));
+        tokio::spawn(serve_connection(stream, seat, (routes.clone(), metrics.clone()), closed.clone()));
     }
     closed.cancelled().await;
 }
 
-async fn serve_connection(stream: TcpStream, seat: Seat, routes: BoxedFilter<(Response,)>, closed: CancellationToken) {
+async fn serve_connection(
+    stream: TcpStream,
+    seat: Seat,
+    (routes, metrics): (BoxedFilter<(Response,)>, Metrics),
+    closed: CancellationToken,
+) {
     if let Err(error) = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
         tracing::debug!(%error, "the send buffer keeps its size");
     }
@@ -171,8 +199,15 @@ async fn serve_connection(stream: TcpStream, seat: Seat, routes: BoxedFilter<(Re
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Arc::clone(&seat));
+        let (metrics, path, asked) = (metrics.clone(), request.uri().clone(), now());
         let answer = routes.call(request);
-        async move { timeout(REQUEST_LIMIT, answer).await.unwrap_or_else(|_| Ok(Problem::Late.into_response())) }
+        async move {
+            let answer = timeout(REQUEST_LIMIT, answer).await.unwrap_or_else(|_| Ok(Problem::Late.into_response()));
+            if let Ok(answer) = &answer {
+                metrics.answered(path.path(), answer.status().as_u16(), now() - asked);
+            }
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -186,9 +221,25 @@ async fn serve_connection(stream: TcpStream, seat: Seat, routes: BoxedFilter<(Re
     }
 }
 
-async fn serve_operations(listener: TcpListener, config: Arc<Config>, calls: Calls, fleet: Fleet) {
+/// What the operations port tells of.
+struct Watched {
+    config: Arc<Config>,
+    calls: Calls,
+    fleet: Fleet,
+    outbound: Outbound,
+    events: EventSink,
+    metrics: Metrics,
+}
+
+async fn serve_operations(listener: TcpListener, watched: Watched) {
+    let watched = Arc::new(watched);
     let live = warp::path!("livez").map(|| "alive\n".into_response());
+    let metrics = warp::path!("metrics").map({
+        let watched = Arc::clone(&watched);
+        move || warp::reply::with_header(watched.metrics(), CONTENT_TYPE, TEXT_FORMAT).into_response()
+    });
     let ready = warp::path!("readyz").map(move || {
+        let Watched { config, calls, fleet, .. } = &*watched;
         let (open, room) = (calls.phase() == Phase::Open, calls.room());
         let body = json!({
             "status": if open { "ready" } else { "draining" },
@@ -204,5 +255,20 @@ async fn serve_operations(listener: TcpListener, config: Arc<Config>, calls: Cal
         let status = if open { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         warp::reply::with_status(warp::reply::json(&body), status).into_response()
     });
-    warp::serve(warp::get().and(live.or(ready).unify())).incoming(listener).run().await;
+    warp::serve(warp::get().and(live.or(ready).unify().or(metrics).unify())).incoming(listener).run().await;
+}
+
+impl Watched {
+    fn metrics(&self) -> String {
+        let Self { config, calls, fleet, outbound, events, metrics } = self;
+        metrics.text(&Now {
+            live: calls.live(),
+            limit: config.limits.calls,
+            room: calls.room(),
+            is_draining: calls.phase() != Phase::Open,
+            workers: fleet.len(),
+            outbound_waiting: outbound.backlog(),
+            events: events.counts(),
+        })
+    }
 }

@@ -2,17 +2,19 @@
 //!
 //! - [`files`]: how many sockets the process may hold.
 //! - [`log`]: the subscriber and the panic hook.
+//! - [`metrics`]: how Prometheus instruments are made and written.
 //! - [`Sensitive`]: values that must never be printed.
 //! - [`settings`]: flags, environment and `.env`, read once; every mistake reported together.
 //! - [`shards`]: current-thread runtimes, one a core, fed by one accept loop.
 //! - [`shutdown`]: the signals that end a service.
 //! - [`probe`]: the question that a container's health check asks.
 //!
-//! There are no domain words here, no instruments and no routes. Whatever differs between the gateway and the
+//! There are no domain words here, no instruments of its own and no routes. Whatever differs between the gateway and the
 //! audio-worker belongs to them.
 
 pub mod files;
 pub mod log;
+pub mod metrics;
 pub mod probe;
 mod sensitive;
 pub mod settings;

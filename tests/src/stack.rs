@@ -131,8 +131,29 @@ impl Service {
     }
 
     async fn readiness(&self) -> Option<Reply> {
-        let url: Url = "http://localhost/readyz".parse().expect("a URL");
+        self.ask("/readyz").await
+    }
+
+    async fn metrics(&self) -> Samples {
+        let reply = self.ask("/metrics").await.expect("/metrics answers");
+        assert!(reply.status == 200 && reply.content_type.starts_with("text/plain; version=0.0.4"), "{reply:?}");
+        Samples(reply.body)
+    }
+
+    async fn ask(&self, path: &str) -> Option<Reply> {
+        let url: Url = format!("http://localhost{path}").parse().expect("a URL");
         get(&Route::Tcp(self.operations), &url).await.ok()
+    }
+}
+
+/// An answer to Prometheus.
+#[derive(Clone, Debug)]
+pub struct Samples(pub String);
+
+impl Samples {
+    /// The value of a series, written as in the answer: its name and its labels, if any.
+    pub fn of(&self, series: &str) -> Option<f64> {
+        self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 }
 
@@ -202,6 +223,16 @@ impl Stack {
     /// What the worker's `/readyz` says, while it answers.
     pub async fn worker_readiness(&self) -> Option<Reply> {
         self.worker().readiness().await
+    }
+
+    /// What the gateway tells Prometheus.
+    pub async fn gateway_metrics(&self) -> Samples {
+        self.gateway.metrics().await
+    }
+
+    /// What the worker tells Prometheus.
+    pub async fn worker_metrics(&self) -> Samples {
+        self.worker().metrics().await
     }
 
     /// The gateway's live calls, as `/health` tells them.

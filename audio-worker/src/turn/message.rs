@@ -148,6 +148,9 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Closed, Self::GatewayGone, Self::GatewayStuck, Self::Drained, Self::Failed];
+
     /// The reason as a label.
     pub const fn label(self) -> &'static str {
         match self {
@@ -179,4 +182,6 @@ pub struct Stats {
     pub orders: u64,
     /// Orders refused.
     pub orders_refused: u64,
+    /// How long after its deadline the core was woken, at worst.
+    pub late_peak: Duration,
 }
