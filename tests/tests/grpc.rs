@@ -92,8 +92,12 @@ async fn no_more_than_the_lead_is_sent_ahead_of_real_time() {
     let notes = Notes::default();
     let stack = Stack::start(StackPlan::default().agents(notes.agents())).await;
     let key = request(Message::Dtmf(Dtmf { digit: "3".into() }));
+    let asked = Instant::now();
     let (_requests, answers) = converse(&stack, [opening("scripted"), key]).await;
-    let (mut answers, mut began, mut sent, mut most_ahead) = (answers.unwrap(), None, 0.0, 0.0_f64);
+    let (mut answers, mut began, mut sent) = (answers.unwrap(), None, 0.0);
+    // The worker's clock starts after we asked and before its first frame is here: however late that is on a busy machine,
+    // the one measure is never too much and the other never too little.
+    let (mut at_least, mut at_most) = (0.0_f64, 0.0_f64);
     let finished = loop {
         let answer = answers.message().await.unwrap().unwrap().message.unwrap();
         match answer {
@@ -101,7 +105,8 @@ async fn no_more_than_the_lead_is_sent_ahead_of_real_time() {
             Answer::Audio(audio) => {
                 let began = *began.get_or_insert_with(Instant::now);
                 sent += audio.mulaw.len() as f64 / 8.0;
-                most_ahead = most_ahead.max(sent - began.elapsed().as_secs_f64() * 1000.0);
+                at_least = at_least.max(sent - asked.elapsed().as_secs_f64() * 1000.0);
+                at_most = at_most.max(sent - began.elapsed().as_secs_f64() * 1000.0);
             }
             Answer::UtteranceEnd(end) => break end.utterance,
             Answer::Interrupt(_)
@@ -117,7 +122,7 @@ async fn no_more_than_the_lead_is_sent_ahead_of_real_time() {
     };
     assert_eq!((finished, sent), (1, 3000.0));
     // The lead, and the frame that fills it.
-    assert!((150.0..=221.0).contains(&most_ahead), "{most_ahead} ms");
+    assert!(at_least <= 221.0 && at_most >= 150.0, "{at_least} to {at_most} ms");
     stack.stop().await;
 }
 
