@@ -20,6 +20,8 @@ use crate::{
 };
 
 pub(crate) mod access;
+mod field;
+mod json;
 mod request;
 mod view;
 
@@ -110,7 +112,11 @@ pub(crate) async fn end(around: Surroundings, id: String, asked: Asked) -> Resul
     let is_told = record.is_over() || order(&record, Order::Hangup).is_ok();
     // While Twilio is asked to place it there is nothing to end yet; whoever asks ends it then.
     if !is_told && let Some(call_sid) = &record.call_sid {
-        around.outbound.end(call_sid, End::Completed).await?;
+        // Twilio may throttle for longer than anybody waits for an answer; it is asked on.
+        let Ok(ended) = timeout(PATIENCE, around.outbound.end(call_sid, End::Completed)).await else {
+            return shown(&around.registry, &id, StatusCode::ACCEPTED);
+        };
+        ended?;
         around.registry.change(&id, |record, _| {
             record.end_reason.get_or_insert("api_hangup");
             ((), None)

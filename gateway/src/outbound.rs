@@ -189,7 +189,9 @@ impl Desk {
                 let slot = Arc::clone(&slots).acquire_owned().await;
                 let carrier = carrier.clone();
                 tokio::spawn(async move {
-                    let _ = answer.send(carrier.end(&call_sid, how).await.map(drop));
+                    if let Err(Err(error)) = answer.send(carrier.end(&call_sid, how).await.map(drop)) {
+                        tracing::warn!(call_sid, why = carrier_code(&error), "a call could not be ended");
+                    }
                     drop(slot);
                 });
             }
@@ -287,5 +289,5 @@ fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-/// How long whoever asked for a call waits for Twilio's answer before hearing that it is on its way.
+/// How long whoever asked for a call, or for its end, waits for Twilio's answer before hearing that it is on its way.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);

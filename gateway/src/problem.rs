@@ -47,6 +47,8 @@ pub(crate) enum Problem {
     Invalid { field: &'static str, what: Cow<'static, str> },
     #[error("this number may not be called; OUTBOUND_ALLOW and OUTBOUND_DENY say which may")]
     Destination,
+    #[error("status_webhook {0}")]
+    Webhook(&'static str),
     #[error("calls are connected to media streams of this gateway and of the hosts in OUTBOUND_STREAM_HOSTS only")]
     StreamHost,
     #[error("{0}")]
@@ -77,10 +79,12 @@ pub(crate) enum Problem {
     InstructionInvalid(String),
     #[error("{}", carrier_detail(.error))]
     Carrier { error: CarrierError, call: Option<String> },
-    #[error("there is nothing here; voice webhooks go to /voice/incoming")]
+    #[error(
+        "there is nothing here; voice webhooks go to /voice/incoming, and /v1/openapi.json describes the calls API"
+    )]
     NotFound,
-    #[error("this address does not take that method; configure the webhook as HTTP POST")]
-    Method,
+    #[error("this address takes {allowed} only; a webhook must be set so in Twilio's console")]
+    Method { allowed: &'static str },
     #[error("Content-Length is needed")]
     Length,
     #[error("the request is too large")]
@@ -108,6 +112,7 @@ impl Problem {
             Self::Body(_) => (StatusCode::BAD_REQUEST, "body_invalid"),
             Self::Invalid { .. } => (StatusCode::BAD_REQUEST, "field_invalid"),
             Self::Destination => (StatusCode::FORBIDDEN, "destination_not_allowed"),
+            Self::Webhook(_) => (StatusCode::FORBIDDEN, "webhook_not_allowed"),
             Self::StreamHost => (StatusCode::FORBIDDEN, "stream_host_not_allowed"),
             Self::AgentUnknown(_) => (StatusCode::UNPROCESSABLE_ENTITY, "agent_unknown"),
             Self::NoWorker => (StatusCode::SERVICE_UNAVAILABLE, "no_worker"),
@@ -124,7 +129,7 @@ impl Problem {
             Self::InstructionInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "instruction_invalid"),
             Self::Carrier { error, .. } => (carrier_status(error), carrier_code(error)),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Length => (StatusCode::LENGTH_REQUIRED, "length_required"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::Late => (StatusCode::REQUEST_TIMEOUT, "request_late"),
@@ -242,6 +247,9 @@ impl Reply for Problem {
         if let Self::Handshake(BadHandshake::NotAnUpgrade) = self {
             headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
         }
+        if let Self::Method { allowed } = self {
+            headers.insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+        }
         if let Self::Unauthorized = self {
             headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }
@@ -254,15 +262,13 @@ impl Reply for Problem {
 
 /// Gives warp's own rejections the form of all others.
 pub(crate) async fn recover(rejection: Rejection) -> Result<Problem, Infallible> {
-    // A path that no route knows is rejected as such even when some route disliked the method.
-    Ok(if rejection.is_not_found() {
-        Problem::NotFound
-    } else if rejection.find::<MethodNotAllowed>().is_some() {
-        Problem::Method
-    } else if rejection.find::<LengthRequired>().is_some() {
+    // Addresses that exist have answered for a wrong method; what is left of it is of routes that another address has.
+    Ok(if rejection.find::<LengthRequired>().is_some() {
         Problem::Length
     } else if rejection.find::<PayloadTooLarge>().is_some() {
         Problem::TooLarge
+    } else if rejection.is_not_found() || rejection.find::<MethodNotAllowed>().is_some() {
+        Problem::NotFound
     } else {
         Problem::Internal
     })

@@ -81,7 +81,7 @@ pub(crate) fn routes(around: Surroundings) -> BoxedFilter<(Response,)> {
 
     let twilio = incoming.or(after).unify().or(dialled).unify().or(outbound).unify().or(status).unify();
     let twilio = twilio.or(answering_machine).unify().or(stream_status).unify().or(stream).unify();
-    let all = twilio.or(health).unify().or(api_routes(with)).unify();
+    let all = twilio.or(health).unify().or(api_routes(with)).unify().or(wrong_method()).unify();
     all.recover(problem::recover).map(Reply::into_response).boxed()
 }
 
@@ -110,6 +110,34 @@ fn api_routes(
     let described = warp::path!("v1" / "openapi.json").and(warp::get()).map(api::describe);
     let all = create.or(list).unify().or(get).unify().or(change).unify().or(end).unify();
     all.or(by_query).unify().or(described).unify().boxed()
+}
+
+/// For requests to an address that takes other methods.
+fn wrong_method() -> BoxedFilter<(Response,)> {
+    let asked = warp::path::full().and(warp::method());
+    let refused = asked.and_then(async |path: warp::path::FullPath, method: http::Method| {
+        match methods(path.as_str()).filter(|allowed| !allowed.split(", ").any(|one| one == method.as_str())) {
+            Some(allowed) => Ok(Problem::Method { allowed }.into_response()),
+            None => Err(warp::reject()),
+        }
+    });
+    refused.boxed()
+}
+
+/// What an address takes, as in the header `Allow`.
+fn methods(path: &str) -> Option<&'static str> {
+    let path = path.strip_prefix('/')?;
+    let segments: Vec<_> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
+    match segments[..] {
+        ["voice" | "twiml"]
+        | ["voice", "incoming" | "after" | "dialled" | "stream-status" | "status" | "amd"]
+        | ["voice", "outbound" | "status" | "amd", _]
+        | ["call", "outbound"] => Some("POST"),
+        ["voice", "stream"] | ["ws"] | ["ws", "twilio", _] | ["health"] | ["v1", "openapi.json"] => Some("GET"),
+        ["v1", "calls"] => Some("GET, POST"),
+        ["v1", "calls", _] => Some("GET, PATCH, DELETE"),
+        _ => None,
+    }
 }
 
 /// For requests that say nothing of a body.

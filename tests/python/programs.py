@@ -77,9 +77,9 @@ def simulated_twilio(binaries, token, *flags):
         raise
 
 
-def pair(binaries, token, public_url):
+def pair(binaries, token, public_url, port=None, more_settings=None):
     """A worker and a gateway that knows it; the gateway's address."""
-    worker_port, port = free_port(), free_port()
+    worker_port, port = free_port(), port or free_port()
     started = []
     try:
         settings = {"WORKER_LISTEN": f"127.0.0.1:{worker_port}", "OPS_LISTEN": f"127.0.0.1:{free_port()}"}
@@ -93,6 +93,7 @@ def pair(binaries, token, public_url):
             "OPS_LISTEN": f"127.0.0.1:{operations}",
             "WORKER_URL": f"http://127.0.0.1:{worker_port}",
             "DRAIN_SECONDS": "0",
+            **(more_settings or {}),
         }
         started.append(Program([f"{binaries}/gateway"], settings))
         # Ready, and with a worker in sight.

@@ -70,7 +70,8 @@ impl FromStr for WorkerAddress {
 pub(crate) fn is_dialable(to: &str) -> bool {
     is_number(to)
         || to.strip_prefix("sip:").is_some_and(|address| {
-            address.contains('@') && address.len() <= 255 && address.bytes().all(|byte| byte.is_ascii_graphic())
+            let is_whole = address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+            is_whole && to.len() <= 255 && address.bytes().all(|byte| byte.is_ascii_graphic())
         })
 }
 
@@ -110,7 +111,9 @@ mod tests {
         for good in ["+15550100", "sip:desk@example.com"] {
             assert!(is_dialable(good), "{good}");
         }
-        for bad in ["15550100", "+0123456789", "+1555", "sip:desk", "tel:+15550100", "+1 555 0100 1", "sip:a@b c"] {
+        for bad in
+            ["15550100", "+0123456789", "+1555", "sip:desk", "tel:+15550100", "+1 555 0100 1", "sip:a@b c", "sip:@b"]
+        {
             assert!(!is_dialable(bad), "{bad}");
         }
     }
