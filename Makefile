@@ -17,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp proof captures up down containers twilio-python proto-lint buf
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp proof captures up down containers twilio-python schemathesis proto-lint buf
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ containers: ## Test the images: calls through one and three workers (needs docke
 
 twilio-python: ## Twilio's own Python library against the simulated Twilio and the gateway (needs python3; fetches it)
 	.ci/twilio-python
+
+schemathesis: ## Requests made up from the description of the calls API (needs python3; fetches it)
+	.ci/schemathesis
 
 proto-lint: $(BUF) ## Lint the contract, compare it with the last release's (fetches buf; needs npm)
 	$(BUF) lint

@@ -191,6 +191,23 @@ async fn a_twilio_that_throttles_for_long_leaves_the_call_waiting_its_answer() {
 }
 
 #[tokio::test]
+async fn an_end_that_twilio_throttles_for_long_is_asked_for_on() {
+    let world = World::start().await;
+    world.exchange.set_line(None, Line { rings: Duration::from_secs(60), ..Line::default() });
+    let placed = world.call(&json!({"to": TO})).await;
+    let id = placed.text("id");
+    world.until(id, |call| call["status"] == "ringing").await;
+    let many = Fault::on_create(Mishap::TooMany { retry_after: None }).target(Target::Update);
+    world.exchange.add_fault(many.lasting(Duration::from_secs(8)));
+    // Longer than anybody is kept waiting.
+    let waiting = world.api.delete(&format!("/v1/calls/{id}")).await;
+    assert_eq!((waiting.status, waiting.text("status")), (202, "ringing"), "{}", waiting.json);
+    let ended = world.until(id, |call| !call["ended_at"].is_null()).await;
+    assert_ne!(ended["end_reason"], "caller_hangup");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn each_outcome_is_told_however_its_callbacks_come() {
     let reversed = |plan: RestPlan| RestPlan { delivery: Delivery::Reversed, ..plan };
     let world = World::with(|plan| plan, reversed).await;

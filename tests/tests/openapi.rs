@@ -45,9 +45,46 @@ async fn every_operation_answers_as_it_is_described() {
         let other = METHODS.iter().find(|method| item.get(**method).is_none()).unwrap();
         let refused = api.ask(&other.to_uppercase(), &path.replace("{id}", "CA1"), &[], None).await;
         refused.assert_problem(405, "method_not_allowed");
+        let allowed: BTreeSet<_> = refused.headers["allow"].to_str().unwrap().split(", ").collect();
+        let described =
+            METHODS.iter().filter(|method| item.get(**method).is_some()).map(|method| method.to_uppercase());
+        assert_eq!(allowed, described.collect::<Vec<_>>().iter().map(String::as_str).collect(), "{path}");
     }
     assert_eq!(operations, 8);
     line.close_code().await;
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_request_of_the_api_is_told_what_is_wrong() {
+    let plan = StackPlan::default().gateway("API_TOKENS", TOKEN).gateway("OUTBOUND_ALLOW", "+1555");
+    let stack = Stack::start(plan).await;
+    let api = ApiClient { gateway: stack.gateway_address(), token: TOKEN.into() };
+    let large = "x".repeat(200 << 10);
+    api.post("/v1/calls", &json!({"to": large})).await.assert_problem(413, "too_large");
+    api.patch("/v1/calls/CA1", &json!({"say": large})).await.assert_problem(413, "too_large");
+    let plain = [("content-type", "text/plain")];
+    let body = || Some(json!({"to": "+15550100123"}).to_string());
+    api.ask("POST", "/v1/calls", &plain, body()).await.assert_problem(415, "media_type");
+    for key in ["", "a b", "\u{fc}"] {
+        let refused = api.ask("POST", "/v1/calls", &[("idempotency-key", key)], body()).await;
+        refused.assert_problem(400, "field_invalid");
+    }
+    for (method, path, allowed) in [
+        ("GET", "/voice/incoming", "POST"),
+        ("PUT", "/voice/status/call_1", "POST"),
+        ("POST", "/ws/twilio/1", "GET"),
+        ("TRACE", "/v1/calls/CA1", "GET, PATCH, DELETE"),
+        ("PATCH", "/v1/calls/", "GET, POST"),
+    ] {
+        let refused = api.ask(method, path, &[], None).await;
+        refused.assert_problem(405, "method_not_allowed");
+        assert_eq!(refused.headers["allow"], allowed, "{path}");
+        assert!(refused.text("detail").contains(allowed), "{}", refused.json);
+    }
+    for (method, path) in [("GET", "/"), ("POST", "/v1"), ("GET", "/v1/calls/CA1/x"), ("PUT", "/v1//calls")] {
+        api.ask(method, path, &[], None).await.assert_problem(404, "not_found");
+    }
     stack.stop().await;
 }
 

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use telemetry::Sensitive;
 use url::{Url, form_urlencoded};
 
+use super::json::Whole;
 use crate::{
     config::Config,
     problem::Problem,
@@ -16,6 +17,11 @@ use crate::{
 const MAX_STREAM_URL_BYTES: usize = 2000;
 /// Longest address of a webhook, as in the settings.
 const MAX_WEBHOOK_BYTES: usize = 2048;
+
+/// Longest name of an agent or a parameter.
+const MAX_NAME_BYTES: usize = 64;
+/// Longest value of a parameter: with the longest name it fits what TwiML carries.
+const MAX_VALUE_CHARS: usize = PARAMETER_CHARS - MAX_NAME_BYTES;
 
 /// The fields of a query that have one of these names, decoded; others change nothing.
 ///
@@ -58,11 +64,8 @@ pub(super) fn check_parameters(parameters: BTreeMap<String, String>) -> Result<B
         if RESERVED_NAMES.contains(&name.as_str()) {
             return Err(invalid("parameters", "ticket, from, to, direction, agent and language are taken"));
         }
-        if name.len() + value.chars().count() > PARAMETER_CHARS || !is_text(value) {
-            return Err(invalid(
-                "parameters",
-                "name and value together must be below 500 characters, without control characters",
-            ));
+        if value.chars().count() > MAX_VALUE_CHARS || !is_text(value) {
+            return Err(invalid("parameters", "values must be at most 435 characters, without control characters"));
         }
     }
     Ok(parameters)
@@ -119,12 +122,17 @@ pub(super) fn check_stream(text: &str, config: &Config) -> Result<Option<String>
     Ok(Some(url.into()))
 }
 
-pub(super) fn in_range(field: &'static str, value: Option<u64>, least: u64, most: u64) -> Result<Option<u64>, Problem> {
+pub(super) fn in_range(
+    field: &'static str,
+    value: Option<Whole>,
+    least: u64,
+    most: u64,
+) -> Result<Option<u64>, Problem> {
     match value {
-        Some(value) if !(least..=most).contains(&value) => {
+        Some(Whole(value)) if !(least..=most).contains(&value) => {
             Err(Problem::Invalid { field, what: format!("must be a whole number from {least} to {most}").into() })
         }
-        value => Ok(value),
+        value => Ok(value.map(|Whole(value)| value)),
     }
 }
 
@@ -133,7 +141,7 @@ pub(super) const fn invalid(field: &'static str, what: &'static str) -> Problem 
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
+    (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 

@@ -1,11 +1,11 @@
-//! JSON that can be read in one way only: an object is no list of its fields, and no name comes twice.
+//! JSON that can be read in one way only: an object is no list of its fields, no name comes twice, and 5.0 is 5.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use http::{HeaderMap, header};
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, Error, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
 use crate::problem::Problem;
@@ -29,6 +29,10 @@ pub(super) struct Object<T>(pub(super) T);
 /// A map in which no name comes twice; of two, serde would take the last.
 #[derive(Default)]
 pub(super) struct Distinct(pub(super) BTreeMap<String, String>);
+
+/// A whole number, however it is written; serde would refuse 5.0, which many programs write for 5.
+#[derive(Clone, Copy)]
+pub(super) struct Whole(pub(super) u64);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -73,5 +77,31 @@ impl<'de> Deserialize<'de> for Distinct {
         }
 
         deserializer.deserialize_map(Names).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        impl Visitor<'_> for Number {
+            type Value = u64;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, zero or more")
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
+                Ok(number)
+            }
+
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and within 32 bits")]
+            fn visit_f64<E: Error>(self, number: f64) -> Result<u64, E> {
+                let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+                if is_whole { Ok(number as u64) } else { Err(E::invalid_value(Unexpected::Float(number), &self)) }
+            }
+        }
+
+        deserializer.deserialize_u64(Number).map(Self)
     }
 }

@@ -11,7 +11,7 @@ use super::{
         self, check_agent, check_parameters, check_stream, check_webhook, in_range, invalid, is_language, is_text,
         whole_number,
     },
-    json::{self, Distinct, Object},
+    json::{self, Distinct, Object, Whole},
 };
 use crate::{
     config::{Config, is_dialable, is_number},
@@ -28,6 +28,8 @@ const MAX_DIGITS: usize = 64;
 /// Calls on one page.
 const MAX_PAGE: usize = 500;
 const DEFAULT_PAGE: usize = 50;
+/// Longest time limit that can be asked for, in seconds; the longest that can be set for all.
+const DAY_S: u64 = 86_400;
 /// Longest idempotency key.
 const MAX_KEY_CHARS: usize = 255;
 
@@ -58,8 +60,8 @@ struct NewCallBody {
     parameters: Option<Distinct>,
     answering_machine: Option<Object<AnsweringMachineBody>>,
     recording: Option<RecordingBody>,
-    ring_timeout_s: Option<u64>,
-    time_limit_s: Option<u64>,
+    ring_timeout_s: Option<Whole>,
+    time_limit_s: Option<Whole>,
     status_webhook: Option<String>,
     websocket_url: Option<String>,
 }
@@ -68,7 +70,7 @@ struct NewCallBody {
 #[serde(deny_unknown_fields)]
 struct AnsweringMachineBody {
     mode: ModeBody,
-    timeout_s: Option<u64>,
+    timeout_s: Option<Whole>,
 }
 
 #[derive(Deserialize)]
@@ -125,8 +127,8 @@ impl NewCall {
         if !is_language(&language) {
             return Err(invalid("language", "must be a BCP 47 tag, such as en or ja-JP"));
         }
-        let longest = config.max_call.as_secs().min(86_400);
-        let time_limit_s = in_range("time_limit_s", body.time_limit_s, 1, longest)?.unwrap_or(longest);
+        let longest = config.max_call.as_secs();
+        let time_limit_s = in_range("time_limit_s", body.time_limit_s, 1, DAY_S)?.unwrap_or(longest).min(longest);
         let ring_timeout_s = in_range("ring_timeout_s", body.ring_timeout_s, 5, 600)?;
         let answering_machine = match body.answering_machine {
             None => None,
