@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from programs import free_port, pair, simulated_twilio
@@ -22,12 +23,12 @@ from programs import free_port, pair, simulated_twilio
 HERE = pathlib.Path(__file__).resolve().parent
 ACCOUNT, NUMBER = "AC" + "0" * 32, "+15550199"
 AUTH_TOKEN, API_TOKEN = "token-of-the-account", "token-of-the-requests-made-up"
-PUBLIC_URL = "https://voice.tandem.example"
+PUBLIC_URL, EVENTS_HOST = "https://voice.tandem.example", "events.tandem.example"
 
 # Calls that are kept alive, so that requests about a call find one with an agent at the other end.
 LIVE_CALLS = 4
 # What the machine bears with services that are not optimised. Each call is long enough to be asked for more than once.
-MAX_CALLS, CALL_SECONDS = 12, 6
+MAX_CALLS, CALL_SECONDS = 16, 5
 
 # Answers without which the run has shown nothing, and how many of each there must be.
 REACHED = {
@@ -86,7 +87,7 @@ def settings(twilio):
         "OUTBOUND_PER_FROM_PER_HOUR": "100000",
         "MAX_CALLS_PER_SECOND": "0",
         "EVENTS_SECRET": "secret-of-the-events",
-        "EVENTS_HOSTS": "events.tandem.example",
+        "EVENTS_HOSTS": EVENTS_HOST,
         "RUST_LOG": "warn,gateway::carrier=info",
     }
 
@@ -103,6 +104,9 @@ def schemathesis(address, folder, tally):
         "API_TOKEN": API_TOKEN,
         "GATEWAY": f"http://{address}",
         "TALLY": tally,
+        "NUMBER": NUMBER,
+        "STREAM": f"wss://{urllib.parse.urlsplit(PUBLIC_URL).netloc}/voice/stream",
+        "WEBHOOK": f"https://{EVENTS_HOST}/calls",
         "PYTHONPATH": str(HERE),
         "SCHEMATHESIS_HOOKS": "calls_api_hooks",
     }

@@ -2,8 +2,10 @@
 
 import atexit
 import collections
+import itertools
 import json
 import os
+import random
 import time
 import urllib.request
 
@@ -12,23 +14,36 @@ from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 
 GATEWAY, TOKEN, TALLY = os.environ["GATEWAY"], os.environ["API_TOKEN"], os.environ["TALLY"]
+NUMBER, STREAM, WEBHOOK = os.environ["NUMBER"], os.environ["STREAM"], os.environ["WEBHOOK"]
 
-# How long a list of live calls is good.
-FRESH_SECONDS = 0.2
+PATH, QUERY, BODY = ParameterLocation.PATH, ParameterLocation.QUERY, ParameterLocation.BODY
+
+# How long to wait for a live call: requests before this one may have ended all.
+PATIENCE = 2.0
 
 tally = collections.defaultdict(collections.Counter)
-live = {"at": 0.0, "ids": [], "turn": 0}
+turns = itertools.count(1)
+chance = random.Random(20240517)
+
+
+# What can be carried out here; anything else is as it should be and still refused.
+POSSIBLE = {"agent": "echo", "from": NUMBER, "from_number": NUMBER, "websocket_url": STREAM, "status_webhook": WEBHOOK}
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Three of four made-up ids, where they are not wrong on purpose, become one of a live call."""
-    if "id" not in case.path_parameters or is_negated(case):
+    """Of what is not wrong on purpose, three of four become something that can be carried out: ids are those of live
+    calls, and calls are asked for that can be placed."""
+    if case.meta is None or next(turns) % 4 == 0:
         return
-    live["turn"] += 1
-    ids = live_ids() if live["turn"] % 4 else []
-    if ids:
-        case.path_parameters["id"] = ids[live["turn"] % len(ids)]
+    # Ids of links are calls that were placed.
+    if "id" in case.path_parameters and case.meta.phase.name.value != "stateful" and is_good(case, PATH):
+        ids = live_ids()
+        case.path_parameters["id"] = chance.choice(ids) if ids else case.path_parameters["id"]
+    if case.operation.definition.raw["operationId"] == "createCall" and is_good(case, BODY):
+        case.body.update({field: value for field, value in POSSIBLE.items() if case.body.get(field)})
+    if case.operation.definition.raw["operationId"] == "createCallByQuery" and is_good(case, QUERY):
+        case.query.update({field: value for field, value in POSSIBLE.items() if case.query.get(field)})
 
 
 @schemathesis.hook
@@ -55,25 +70,24 @@ def codes(case):
     return case.operation.schema.raw_schema["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
 
 
-def is_negated(case):
-    """Whether the id is wrong on purpose; those of links are calls that were placed."""
-    if case.meta is None or case.meta.phase.name.value == "stateful":
-        return True
-    component = case.meta.components.get(ParameterLocation.PATH)
-    return component is not None and component.mode == GenerationMode.NEGATIVE
+def is_good(case, location):
+    component = case.meta.components.get(location)
+    return component is not None and component.mode == GenerationMode.POSITIVE
 
 
 def live_ids():
-    """Ours and Twilio's ids in turn."""
-    if time.monotonic() - live["at"] > FRESH_SECONDS:
-        request = urllib.request.Request(f"{GATEWAY}/v1/calls?state=live&limit=50")
-        request.add_header("Authorization", f"Bearer {TOKEN}")
+    """Ours and Twilio's ids in turn; none when no call began in time."""
+    request = urllib.request.Request(f"{GATEWAY}/v1/calls?state=live&limit=50")
+    request.add_header("Authorization", f"Bearer {TOKEN}")
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         with urllib.request.urlopen(request, timeout=10) as reply:
             calls = json.load(reply)["calls"]
         calls = [call for call in calls if call["stream"] in ("live", "held")]
-        live["ids"] = [call["id"] if at % 2 else call["call_sid"] for at, call in enumerate(calls)]
-        live["at"] = time.monotonic()
-    return live["ids"]
+        if calls:
+            return [call["id"] if at % 2 else call["call_sid"] for at, call in enumerate(calls)]
+        time.sleep(0.05)
+    return []
 
 
 @atexit.register
