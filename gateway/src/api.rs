@@ -27,7 +27,7 @@ mod view;
 
 pub(crate) use access::Access;
 pub(crate) use request::NewCall;
-use request::{Change, Page};
+use request::{Change, Page, idempotency_key};
 pub(crate) use view::view;
 
 /// The description of this API, OpenAPI 3.1.
@@ -47,15 +47,17 @@ pub(crate) struct Asked {
 /// `POST /v1/calls`.
 pub(crate) async fn create(around: Surroundings, asked: Asked) -> Result<Response, Problem> {
     let owner = enter(&around, &asked)?;
+    let key = idempotency_key(&asked.headers)?;
     let call = NewCall::read(&asked.headers, &asked.body, &around.config)?;
-    place(&around, owner, &asked, call).await
+    place(&around, owner, &asked, key, call).await
 }
 
 /// `POST /call/outbound?to_number=…&websocket_url=…`.
 pub(crate) async fn create_by_query(around: Surroundings, asked: Asked) -> Result<Response, Problem> {
     let owner = enter(&around, &asked)?;
+    let key = idempotency_key(&asked.headers)?;
     let call = NewCall::read_query(&asked.query, &around.config)?;
-    place(&around, owner, &asked, call).await
+    place(&around, owner, &asked, key, call).await
 }
 
 /// `GET /v1/calls`.
@@ -136,8 +138,14 @@ pub(crate) fn describe() -> Response {
     response
 }
 
-async fn place(around: &Surroundings, owner: usize, asked: &Asked, call: NewCall) -> Result<Response, Problem> {
-    let key = request::idempotency_key(&asked.headers)?.map(|key| ((owner, key), fingerprint(asked)));
+async fn place(
+    around: &Surroundings,
+    owner: access::Owner,
+    asked: &Asked,
+    key: Option<String>,
+    call: NewCall,
+) -> Result<Response, Problem> {
+    let key = key.map(|key| ((owner, key), fingerprint(asked)));
     if let Some((key, fingerprint)) = &key {
         match around.registry.known(key, fingerprint) {
             Known::Same(id) => return shown(&around.registry, &id, StatusCode::OK),

@@ -25,7 +25,7 @@ pub(crate) enum Problem {
     Signature { url: String },
     #[error("the request is of another account than TWILIO_ACCOUNT_SID")]
     Account,
-    #[error("field {0} is missing or not an id of Twilio's")]
+    #[error("field {0} is missing or not what Twilio sends there")]
     Field(&'static str),
     #[error("{0}")]
     Handshake(#[from] BadHandshake),
@@ -63,9 +63,9 @@ pub(crate) enum Problem {
     Draining,
     #[error("this Idempotency-Key came with another request before; use a new key for a new call")]
     KeyReused,
-    #[error("the call that belongs to this Idempotency-Key ended, and is forgotten")]
+    #[error("the call of this Idempotency-Key ended, and is forgotten; use a new key for a new call")]
     CallForgotten,
-    #[error("the call is over")]
+    #[error("the call is over, so nothing can be changed; GET /v1/calls/{{id}} tells how it ended")]
     CallOver,
     #[error("the call has no live media stream here (yet, or any more), so there is nobody to tell that")]
     NotLive,
@@ -85,13 +85,13 @@ pub(crate) enum Problem {
     NotFound,
     #[error("this address takes {allowed} only; a webhook must be set so in Twilio's console")]
     Method { allowed: &'static str },
-    #[error("Content-Length is needed")]
+    #[error("Content-Length is needed; a body in chunks is not taken")]
     Length,
-    #[error("the request is too large")]
+    #[error("the body is too large; at most 64 KiB of form and 128 KiB of JSON are taken")]
     TooLarge,
-    #[error("the request did not come in time")]
+    #[error("the request did not come, or could not be answered, within 15 s; send it again")]
     Late,
-    #[error("the request could not be answered")]
+    #[error("the gateway failed to answer for a reason of its own; send the request again")]
     Internal,
 }
 

@@ -87,39 +87,47 @@ pub(super) fn is_language(tag: &str) -> bool {
             && parts.all(|part| (2..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-pub(super) fn check_webhook(url: String, config: &Config) -> Result<Sensitive<String>, Problem> {
+/// Whether it looks like the address of a webhook; [`allow_webhook`] says whether it may be told.
+pub(super) fn check_webhook(url: &str) -> Result<(), Problem> {
     let is_address = ["https://", "http://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
-    if !is_address || url.len() > MAX_WEBHOOK_BYTES || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(invalid("status_webhook", "must be an address such as https://example.com/calls, below 2 KiB"));
+    if is_address && url.len() <= MAX_WEBHOOK_BYTES && url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
     }
+    Err(invalid("status_webhook", "must be an address such as https://example.com/calls, of at most 2048 bytes"))
+}
+
+pub(super) fn allow_webhook(url: String, config: &Config) -> Result<Sensitive<String>, Problem> {
     match config.events.allowed(&url) {
         Ok(()) => Ok(url.into()),
         Err(what) => Err(Problem::Webhook(what)),
     }
 }
 
-/// `None` for our own stream.
-pub(super) fn check_stream(text: &str, config: &Config) -> Result<Option<String>, Problem> {
-    if ["/voice/stream", "/ws"].iter().any(|path| config.origin.websocket(path) == text) {
-        return Ok(None);
-    }
-    let rest = text.strip_prefix("wss://").filter(|_| text.len() <= MAX_STREAM_URL_BYTES).unwrap_or_default();
+/// Whether it looks like the address of a media stream; [`allow_stream`] says whether calls may go there.
+pub(super) fn check_stream(url: &str, config: &Config) -> Result<(), Problem> {
+    let rest = url.strip_prefix("wss://").filter(|_| url.len() <= MAX_STREAM_URL_BYTES).unwrap_or_default();
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     // Neither a user name, nor what a parser may take for the end of the host.
     let is_authority = |byte| is_of_path(byte) && byte != b'@' && byte != b'\\';
-    if authority.is_empty() || !authority.bytes().all(is_authority) || !path.bytes().all(is_of_path) {
-        return Err(invalid(
-            "websocket_url",
-            "must be an address such as wss://host/path, without a user name, and without a query: Twilio drops it",
-        ));
+    let is_address = !authority.is_empty() && authority.bytes().all(is_authority) && path.bytes().all(is_of_path);
+    if is_address || is_ours(url, config) {
+        return Ok(());
+    }
+    Err(invalid(
+        "websocket_url",
+        "must be an address such as wss://host/path, without a user name, and without a query: Twilio drops it",
+    ))
+}
+
+/// `None` for our own stream.
+pub(super) fn allow_stream(url: &str, config: &Config) -> Result<Option<String>, Problem> {
+    if is_ours(url, config) {
+        return Ok(None);
     }
     // What is no host is on no list.
-    let url: Url = text.parse().map_err(|_| Problem::StreamHost)?;
+    let url: Url = url.parse().map_err(|_| Problem::StreamHost)?;
     let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-    if !config.outbound.stream_hosts.contains(&host) {
-        return Err(Problem::StreamHost);
-    }
-    Ok(Some(url.into()))
+    if config.outbound.stream_hosts.contains(&host) { Ok(Some(url.into())) } else { Err(Problem::StreamHost) }
 }
 
 pub(super) fn in_range(
@@ -138,6 +146,10 @@ pub(super) fn in_range(
 
 pub(super) const fn invalid(field: &'static str, what: &'static str) -> Problem {
     Problem::Invalid { field, what: Cow::Borrowed(what) }
+}
+
+fn is_ours(url: &str, config: &Config) -> bool {
+    ["/voice/stream", "/ws"].iter().any(|path| config.origin.websocket(path) == url)
 }
 
 fn is_name(name: &str) -> bool {

@@ -8,8 +8,8 @@ use telemetry::Sensitive;
 
 use super::{
     field::{
-        self, check_agent, check_parameters, check_stream, check_webhook, in_range, invalid, is_language, is_text,
-        whole_number,
+        self, allow_stream, allow_webhook, check_agent, check_parameters, check_stream, check_webhook, in_range,
+        invalid, is_language, is_text, whole_number,
     },
     json::{self, Distinct, Object, Whole},
 };
@@ -110,9 +110,6 @@ impl NewCall {
         if !is_number(&body.to) {
             return Err(invalid("to", "must be a number in E.164 form, such as +15550100123"));
         }
-        if !config.outbound.allows(&body.to) {
-            return Err(Problem::Destination);
-        }
         let from = match (body.from, &config.phone_number) {
             (Some(from), _) => Sensitive::new(from),
             (None, Some(ours)) => ours.clone(),
@@ -141,12 +138,19 @@ impl NewCall {
                 Some((mode, timeout.and_then(|s| u16::try_from(s).ok())))
             }
         };
+        let parameters = check_parameters(body.parameters.unwrap_or_default().0)?;
+        body.status_webhook.as_deref().map_or(Ok(()), check_webhook)?;
+        body.websocket_url.as_deref().map_or(Ok(()), |url| check_stream(url, config))?;
+        // What is wrong is said before what is not allowed.
+        if !config.outbound.allows(&body.to) {
+            return Err(Problem::Destination);
+        }
         Ok(Self {
             to: body.to.into(),
             from,
             agent,
             language,
-            parameters: check_parameters(body.parameters.unwrap_or_default().0)?.into(),
+            parameters: parameters.into(),
             answering_machine,
             recording: body.recording.map(|recording| match recording {
                 RecordingBody::Mono => RecordingChannels::Mono,
@@ -154,8 +158,8 @@ impl NewCall {
             }),
             ring_timeout_s: ring_timeout_s.and_then(|s| u16::try_from(s).ok()),
             time_limit_s: u32::try_from(time_limit_s).unwrap_or(u32::MAX),
-            webhook: body.status_webhook.map(|url| check_webhook(url, config)).transpose()?,
-            stream_url: body.websocket_url.map(|url| check_stream(&url, config)).transpose()?.flatten(),
+            webhook: body.status_webhook.map(|url| allow_webhook(url, config)).transpose()?,
+            stream_url: body.websocket_url.map(|url| allow_stream(&url, config)).transpose()?.flatten(),
         })
     }
 }
