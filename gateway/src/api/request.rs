@@ -98,9 +98,8 @@ impl NewCall {
         let names = ["to_number", "from_number", "websocket_url", "agent", "language"];
         let [to, from, websocket_url, agent, language] = field::of_query(query, names)?;
         let to = to.filter(|to| !to.is_empty());
-        let to = to.ok_or_else(|| {
-            invalid("to_number", "is missing: the number to call, in E.164 form (a + is %2B in a query)")
-        })?;
+        let to = to.ok_or_else(|| invalid("to_number", "is missing: the number to call, in E.164 form"))?;
+        let (to, from) = (plus(to), from.map(plus));
         let websocket_url = websocket_url.filter(|url| !url.is_empty());
         let body = NewCallBody { to, from, websocket_url, agent, language, ..NewCallBody::default() };
         Self::check(body, config)
@@ -258,6 +257,14 @@ impl Page {
             }
         };
         Ok(Self { which, limit, before })
+    }
+}
+
+/// A number of a query in which `+` stood for itself, as in the documented `to_number=+1555…`; forms read it as a space.
+fn plus(number: String) -> String {
+    match number.strip_prefix(' ') {
+        Some(digits) => format!("+{digits}"),
+        None => number,
     }
 }
 

@@ -162,7 +162,10 @@ fn the_documented_query_says_the_same() {
     assert!(matches!(twice, Err(Problem::Invalid { field: "to_number", .. })));
     assert!(matches!(query("to_number=%FF%FE"), Err(Problem::Invalid { field: "to", .. })));
     assert!(matches!(query("websocket_url="), Err(Problem::Invalid { field: "to_number", .. })));
-    assert!(matches!(query("to_number=+15550100123"), Err(Problem::Invalid { field: "to", .. })), "a plus is a space");
+    // As it stands in the documentation, where the plus ought to have been escaped.
+    let plain = query("to_number=+15550100123&from_number=+15550100199").unwrap();
+    assert_eq!([plain.to.expose(), plain.from.expose()], ["+15550100123", "+15550100199"]);
+    assert!(matches!(query("to_number=++15550100123"), Err(Problem::Invalid { field: "to", .. })));
 }
 
 #[test]
