@@ -12,6 +12,7 @@ use warp::reply::Response;
 use crate::{
     call::{Directive, Surroundings, since_epoch},
     calls::Phase,
+    carrier::CarrierError,
     outbound::{Dialled, PATIENCE, QueueFull},
     problem::Problem,
     registry::{Direction, Fingerprint, Known, Record, Registry, Status, Stream},
@@ -118,7 +119,7 @@ pub(crate) async fn end(around: Surroundings, id: String, asked: Asked) -> Resul
         let Ok(ended) = timeout(PATIENCE, around.outbound.end(call_sid, End::Completed)).await else {
             return shown(&around.registry, &id, StatusCode::ACCEPTED);
         };
-        ended?;
+        ended.map_err(not_ended)?;
         around.registry.change(&id, |record, _| {
             record.end_reason.get_or_insert("api_hangup");
             ((), None)
@@ -234,6 +235,18 @@ fn order(record: &Record, order: Order) -> Result<(), Problem> {
     }
     let line = record.line.as_ref().ok_or(Problem::NotLive)?;
     line.try_send(Box::new(Directive::Order(order))).map_err(|_| Problem::CallBusy)
+}
+
+fn not_ended(error: CarrierError) -> Problem {
+    match error {
+        CarrierError::Throttled { .. } | CarrierError::Unreachable { .. } | CarrierError::Unknown { .. } => {
+            Problem::NotEnded(error)
+        }
+        CarrierError::NotConfigured(_)
+        | CarrierError::Refused { .. }
+        | CarrierError::Credentials { .. }
+        | CarrierError::NotFound { .. } => error.into(),
+    }
 }
 
 fn shown(registry: &Registry, id: &str, status: StatusCode) -> Result<Response, Problem> {

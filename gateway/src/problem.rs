@@ -79,11 +79,13 @@ pub(crate) enum Problem {
     InstructionInvalid(String),
     #[error("{}", carrier_detail(.error))]
     Carrier { error: CarrierError, call: Option<String> },
+    #[error("Twilio could not be asked to end the call ({0}); it may go on, so ask again")]
+    NotEnded(CarrierError),
     #[error(
         "there is nothing here; voice webhooks go to /voice/incoming, and /v1/openapi.json describes the calls API"
     )]
     NotFound,
-    #[error("this address takes {allowed} only; a webhook must be set so in Twilio's console")]
+    #[error("this address takes {allowed} only; Twilio's console must say so of a webhook")]
     Method { allowed: &'static str },
     #[error("Content-Length is needed; a body in chunks is not taken")]
     Length,
@@ -128,6 +130,7 @@ impl Problem {
             Self::InstructionUnsupported(_) => (StatusCode::CONFLICT, "instruction_unsupported"),
             Self::InstructionInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "instruction_invalid"),
             Self::Carrier { error, .. } => (carrier_status(error), carrier_code(error)),
+            Self::NotEnded(_) => (StatusCode::BAD_GATEWAY, "not_ended"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Length => (StatusCode::LENGTH_REQUIRED, "length_required"),
@@ -142,7 +145,8 @@ impl Problem {
     /// When it is worth asking again, where that is known.
     const fn retry_after(&self) -> Option<Duration> {
         if let Self::TooManyRequests { wait }
-        | Self::Carrier { error: CarrierError::Throttled { retry_after: Some(wait) }, .. } = self
+        | Self::Carrier { error: CarrierError::Throttled { retry_after: Some(wait) }, .. }
+        | Self::NotEnded(CarrierError::Throttled { retry_after: Some(wait) }) = self
         {
             return Some(*wait);
         }

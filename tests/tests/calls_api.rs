@@ -197,6 +197,12 @@ async fn an_end_that_twilio_throttles_for_long_is_asked_for_on() {
     let placed = world.call(&json!({"to": TO})).await;
     let id = placed.text("id");
     world.until(id, |call| call["status"] == "ringing").await;
+    // Twilio asks for a pause that is longer than any try.
+    let later = Mishap::TooMany { retry_after: Some(Duration::from_secs(300)) };
+    world.exchange.add_fault(Fault::on_create(later).target(Target::Update));
+    let refused = world.api.delete(&format!("/v1/calls/{id}")).await;
+    refused.assert_problem(502, "not_ended");
+    assert_eq!(refused.headers["retry-after"], "300");
     let many = Fault::on_create(Mishap::TooMany { retry_after: None }).target(Target::Update);
     world.exchange.add_fault(many.lasting(Duration::from_secs(8)));
     // Longer than anybody is kept waiting.

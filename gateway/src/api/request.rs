@@ -102,7 +102,11 @@ impl NewCall {
         let (to, from) = (plus(to), from.map(plus));
         let websocket_url = websocket_url.filter(|url| !url.is_empty());
         let body = NewCallBody { to, from, websocket_url, agent, language, ..NewCallBody::default() };
-        Self::check(body, config)
+        Self::check(body, config).map_err(|problem| match problem {
+            Problem::Invalid { field: "to", what } => Problem::Invalid { field: "to_number", what },
+            Problem::Invalid { field: "from", what } => Problem::Invalid { field: "from_number", what },
+            other => other,
+        })
     }
 
     fn check(body: NewCallBody, config: &Config) -> Result<Self, Problem> {

@@ -160,12 +160,12 @@ fn the_documented_query_says_the_same() {
     assert_eq!(call.to.expose(), "+15550100123");
     let twice = query("to_number=%2B15550100123&to_number=%2B15550100124");
     assert!(matches!(twice, Err(Problem::Invalid { field: "to_number", .. })));
-    assert!(matches!(query("to_number=%FF%FE"), Err(Problem::Invalid { field: "to", .. })));
+    assert!(matches!(query("to_number=%FF%FE"), Err(Problem::Invalid { field: "to_number", .. })));
     assert!(matches!(query("websocket_url="), Err(Problem::Invalid { field: "to_number", .. })));
     // As it stands in the documentation, where the plus ought to have been escaped.
     let plain = query("to_number=+15550100123&from_number=+15550100199").unwrap();
     assert_eq!([plain.to.expose(), plain.from.expose()], ["+15550100123", "+15550100199"]);
-    assert!(matches!(query("to_number=++15550100123"), Err(Problem::Invalid { field: "to", .. })));
+    assert!(matches!(query("to_number=++15550100123"), Err(Problem::Invalid { field: "to_number", .. })));
 }
 
 #[test]
