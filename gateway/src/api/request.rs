@@ -102,10 +102,15 @@ impl NewCall {
         let (to, from) = (plus(to), from.map(plus));
         let websocket_url = websocket_url.filter(|url| !url.is_empty());
         let body = NewCallBody { to, from, websocket_url, agent, language, ..NewCallBody::default() };
-        Self::check(body, config).map_err(|problem| match problem {
-            Problem::Invalid { field: "to", what } => Problem::Invalid { field: "to_number", what },
-            Problem::Invalid { field: "from", what } => Problem::Invalid { field: "from_number", what },
-            other => other,
+        Self::check(body, config).map_err(|mut problem| {
+            if let Problem::Invalid { field, .. } = &mut problem {
+                *field = match *field {
+                    "to" => "to_number",
+                    "from" => "from_number",
+                    other => other,
+                };
+            }
+            problem
         })
     }
 
@@ -187,11 +192,12 @@ enum ChangeBody {
 impl Change {
     /// Reads the body of `PATCH /v1/calls/{id}`: exactly one thing.
     pub(crate) fn read(headers: &HeaderMap, body: &[u8], config: &Config) -> Result<Self, Problem> {
-        let body = json::read(headers, body).map_err(|problem| match problem {
-            Problem::Body(what) => {
+        let body = json::read(headers, body).map_err(|problem| {
+            if let Problem::Body(what) = problem {
                 Problem::Body(format!("{what}; it must be one of say, play_digits, agent, transfer and hold").into())
+            } else {
+                problem
             }
-            other => other,
         })?;
         Ok(match body {
             ChangeBody::Say(text) => {
