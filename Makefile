@@ -17,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp proof captures up down containers twilio-python schemathesis proto-lint buf
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp proof captures up down containers twilio-python schemathesis metrics proto-lint buf
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ twilio-python: ## Twilio's own Python library against the simulated Twilio and t
 
 schemathesis: ## Requests made up from the description of the calls API (needs python3; fetches it)
 	.ci/schemathesis
+
+metrics: ## Alerts, dashboards and a real Prometheus against the pair (needs prometheus and python3)
+	.ci/metrics
 
 proto-lint: $(BUF) ## Lint the contract, compare it with the last release's (fetches buf; needs npm)
 	$(BUF) lint

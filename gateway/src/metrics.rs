@@ -6,7 +6,12 @@ use std::{sync::Arc, time::Duration};
 use prometheus::{Counter, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 use telemetry::metrics::{self, Register, raise};
 
-use crate::{admission::Reason, calls::Room, events::Counts, session::Stats};
+use crate::{
+    admission::Reason,
+    calls::Room,
+    events::Counts,
+    session::{EndReason, Stats},
+};
 
 /// Times of requests, in seconds: Twilio gives up after 15.
 const REQUEST_SECONDS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
@@ -244,6 +249,9 @@ impl Instruments {
     fn begin(&self) {
         for reason in Reason::ALL {
             self.refused.with_label_values(&[reason.label()]);
+        }
+        for reason in EndReason::LABELS {
+            self.calls.with_label_values(&[reason]);
         }
         for code in STREAM_ERRORS {
             self.stream_errors.with_label_values(&[code]);

@@ -60,6 +60,34 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// Every [`EndReason::label`].
+    pub const LABELS: [&'static str; 24] = [
+        "caller_hangup",
+        "caller_lost",
+        "caller_silent",
+        "caller_stalled",
+        "start_timeout",
+        "ticket_missing",
+        "ticket_forged",
+        "ticket_expired",
+        "ticket_reused",
+        "unsupported_media",
+        "protocol_error",
+        "no_worker_unreachable",
+        "no_worker_full",
+        "no_worker_unknown_agent",
+        "no_worker_failed",
+        "worker_lost",
+        "agent_hangup",
+        "agent_transfer",
+        "api_hangup",
+        "api_transfer",
+        "carrier_say",
+        "max_duration",
+        "gateway_drained",
+        "panicked",
+    ];
+
     /// The reason as a label; it carries no number of anybody.
     pub const fn label(&self) -> &'static str {
         match self {

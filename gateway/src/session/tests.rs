@@ -55,7 +55,10 @@ fn command(command: &Command) -> String {
         Command::Ping => "ping".into(),
         Command::CloseSocket(code) => format!("close {code:?}"),
         Command::Instructed(id, outcome) => format!("instructed {id} {outcome:?}"),
-        Command::Finished(reason) => format!("finished {}", reason.label()),
+        Command::Finished(reason) => {
+            assert!(EndReason::LABELS.contains(&reason.label()));
+            format!("finished {}", reason.label())
+        }
     }
 }
 

@@ -6,7 +6,14 @@
 #[path = "simulated-twilio/serve.rs"]
 mod serve;
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::IsTerminal as _,
+    net::{SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use ::tests::{
     replaying::{Replaying, replay_all},
@@ -98,22 +105,28 @@ struct Replay {
 /// Where calls go.
 #[derive(clap::Args)]
 struct Target {
-    /// Where the gateway listens; connections go there in the clear, whatever the URLs say.
-    #[arg(long, default_value = "127.0.0.1:8000")]
+    /// Where the gateway listens, by address or name; connections go there in the clear, whatever the URLs say.
+    #[arg(long, default_value = "127.0.0.1:8000", value_parser = address)]
     gateway: SocketAddr,
-    /// What the gateway calls itself (scheme and host of its TWILIO_VOICE_WEBHOOK_URL); requests are
-    /// signed with it. `https://` and the gateway's address when left out.
-    #[arg(long)]
+    /// What the gateway calls itself, of which scheme and host count; requests are signed with it. `https://` and
+    /// the gateway's address when left out.
+    #[arg(long, env = "TWILIO_VOICE_WEBHOOK_URL")]
     public_url: Option<Url>,
-    /// Signs requests. Needed.
+    /// Signs requests; of several with commas the first. Needed.
     #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true)]
     auth_token: Option<String>,
     /// The account that the number belongs to; a gateway with a TWILIO_ACCOUNT_SID takes no other.
-    #[arg(long)]
+    #[arg(long, env = "TWILIO_ACCOUNT_SID")]
     account_sid: Option<String>,
     /// Path of the voice webhook.
     #[arg(long, default_value = "/voice/incoming")]
     path: String,
+}
+
+/// `host:port`, of which the host may be a name.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "that name has no address".to_owned())
 }
 
 /// What Twilio's documentation leaves open; each flag chooses the other answer than the default.
@@ -175,11 +188,14 @@ impl From<&QuirkFlags> for Quirks {
 
 impl Target {
     fn plan(&self) -> anyhow::Result<CallPlan> {
-        let public_url = match &self.public_url {
+        let mut public_url = match &self.public_url {
             Some(url) => url.clone(),
             None => Url::parse(&format!("https://{}", self.gateway))?,
         };
+        public_url.set_path("");
+        public_url.set_query(None);
         let auth_token = self.auth_token.as_deref().context("--auth-token or TWILIO_AUTH_TOKEN is needed")?;
+        let auth_token = auth_token.split(',').next().unwrap_or_default().trim();
         let mut plan = CallPlan::new(self.gateway, public_url, auth_token);
         if let Some(sid) = &self.account_sid {
             plan.account_sid.clone_from(sid);

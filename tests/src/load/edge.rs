@@ -30,7 +30,7 @@ const AT_ONCE: usize = 8;
 pub struct EdgePlan<'a> {
     /// How a call is placed.
     pub call: &'a CallPlan,
-    /// A gateway that has room for the calls and for [`REMEMBERED`] announced ones, and no limit to calls or requests a
+    /// A gateway that has room for the calls and for 10,000 announced ones, and no limit to calls or requests a
     /// second.
     pub gateway: SocketAddr,
     /// Bearer token of the calls API.
