@@ -17,10 +17,10 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp proof captures up down containers twilio-python schemathesis metrics proto-lint buf
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp proof captures up down containers twilio-python schemathesis metrics k8s proto-lint buf
 
 help: ## What can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # One build each: together, cargo would give each service the features that only the other one asks for.
 pair: ## Build both services, optimised
@@ -97,6 +97,9 @@ schemathesis: ## Requests made up from the description of the calls API (needs p
 
 metrics: ## Alerts, dashboards and a real Prometheus against the pair (needs prometheus and python3)
 	.ci/metrics
+
+k8s: ## Render and check deploy/k8s, and the check itself (needs python3 and kubectl; fetches them)
+	.ci/k8s
 
 proto-lint: $(BUF) ## Lint the contract, compare it with the last release's (fetches buf; needs npm)
 	$(BUF) lint
