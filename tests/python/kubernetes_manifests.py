@@ -1,6 +1,6 @@
 """What must hold for everything that deploy/k8s renders to, whichever overlay and components made it.
 
-    kubernetes_manifests.py --programs target/debug --schemas deploy/k8s/schemas --version 0.1.0 \\
+    kubernetes_manifests.py --programs target/debug --schemas deploy/k8s/schemas \\
         --kubernetes 1.32 --planted TOKEN rendered.yaml...
 
 Tells of every mistake, each with its file, and ends with 1 when there is one. `TOKEN` is the auth token that was put into
@@ -15,6 +15,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 
 import jsonschema
@@ -62,11 +63,11 @@ def examine(rendering, options, settings):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
             confinement(rendering, deployment, container)
             probes(rendering, deployment, container)
-            image(rendering, deployment, container, options.version)
+            image(rendering, deployment, container)
             environment = settings_of(rendering, deployment, container)
             if deployment["metadata"]["name"] in settings:
                 known(rendering, deployment, environment, settings[deployment["metadata"]["name"]])
-                accepted(rendering, deployment, environment, options.programs)
+                accepted(rendering, deployment, container, environment, options.programs)
             drain(rendering, deployment, container, environment)
             if deployment["metadata"]["name"] == "gateway":
                 public(rendering, environment)
@@ -157,9 +158,11 @@ def probes(rendering, deployment, container):
     rendering.expect("ops" in ports, deployment, "has no port ops")
 
 
-def image(rendering, deployment, container, version):
-    _, _, tag = container["image"].rpartition("/")[2].partition(":")
-    rendering.expect(tag == version, deployment, f"the image {container['image']} is not this release's ({version})")
+def image(rendering, deployment, container):
+    name, _, tag = container["image"].rpartition("/")[2].partition(":")
+    fixed = "@sha256:" in container["image"] or re.match(r"v?\d+\.\d+\.\d+", tag)
+    rendering.expect(fixed, deployment, f"the image {container['image']} may be any version")
+    rendering.expect(name.partition("@")[0].endswith(deployment["metadata"]["name"]), deployment, f"runs {container['image']}")
 
 
 def settings_of(rendering, deployment, container):
@@ -186,14 +189,26 @@ def known(rendering, deployment, environment, settings):
         rendering.expect(name in settings, deployment, f"{name} is no setting of the {deployment['metadata']['name']}")
 
 
-def accepted(rendering, deployment, environment, programs):
-    """The program itself reads what it would be given."""
-    ran = subprocess.run(
-        [programs / deployment["metadata"]["name"], "--check-config"],
-        # In a folder without a file `.env`.
-        env=environment, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
-    )
-    rendering.expect(ran.returncode == 0, deployment, f"--check-config: {' '.join((ran.stdout + ran.stderr).split())}")
+def accepted(rendering, deployment, container, environment, programs):
+    """The program itself reads what it would be given, mounted files included."""
+    volumes = {volume["name"]: volume for volume in deployment["spec"]["template"]["spec"].get("volumes", [])}
+    with tempfile.TemporaryDirectory() as folder:
+        for mount in container.get("volumeMounts", []):
+            name = volumes[mount["name"]]["configMap"]["name"]
+            found = rendering.of("ConfigMap", name)
+            rendering.expect(len(found) == 1, deployment, f"there is no ConfigMap {name}")
+            path = pathlib.Path(folder, mount["mountPath"].lstrip("/"))
+            path.mkdir(parents=True)
+            for file, text in ((file, text) for resource in found for file, text in resource["data"].items()):
+                (path / file).write_text(text)
+            environment = {key: value.replace(mount["mountPath"], str(path)) for key, value in environment.items()}
+        ran = subprocess.run(
+            [programs / deployment["metadata"]["name"], "--check-config"],
+            # In a folder without a file `.env`.
+            env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
+        )
+    said = " ".join((ran.stdout + ran.stderr).split())
+    rendering.expect(ran.returncode == 0, deployment, f"--check-config: {said}")
 
 
 def drain(rendering, deployment, container, environment):
@@ -314,7 +329,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", type=pathlib.Path, required=True, help="folder with both services")
     parser.add_argument("--schemas", type=pathlib.Path, required=True)
-    parser.add_argument("--version", required=True)
     parser.add_argument("--kubernetes", action="append", required=True, help="release, such as 1.32; may be repeated")
     parser.add_argument("--planted", default=os.environ.get("PLANTED"), help="auth token in the Secret")
     parser.add_argument("rendered", type=pathlib.Path, nargs="+")
