@@ -310,7 +310,7 @@ async fn mistake(world: &World, own: &Receiver) {
         (json!({"to": CALLEE, "parameters": {PARAMETER: "x"}}), 400),
         (json!({"to": CALLEE, (PARAMETER): "x"}), 400),
         (json!({"to": CALLEE, "agent": PARAMETER}), 400),
-        (json!({"to": CALLEE, "status_webhook": with_password}), 400),
+        (json!({"to": CALLEE, "status_webhook": with_password}), 403),
         (json!({"to": CALLEE, "status_webhook": format!("ftp://{PASSWORD}")}), 400),
         (json!({"to": CALLEE, "websocket_url": stream}), 403),
     ] {
