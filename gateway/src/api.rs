@@ -16,7 +16,7 @@ use crate::{
     outbound::{Dialled, PATIENCE, QueueFull},
     problem::Problem,
     registry::{Direction, Fingerprint, Known, Record, Registry, Status, Stream},
-    session::{Instructed, Instruction, Order},
+    session::{Instructed, Instruction, Order, Stats},
     twilio::rest::End,
 };
 
@@ -75,13 +75,15 @@ pub(crate) fn list(around: &Surroundings, asked: &Asked) -> Result<Response, Pro
 /// `GET /v1/calls/{id}`.
 pub(crate) async fn get(around: Surroundings, id: String, asked: Asked) -> Result<Response, Problem> {
     enter(&around, &asked)?;
-    let record = around.registry.get(&id).ok_or(Problem::CallUnknown)?;
-    let (sender, counted) = oneshot::channel();
-    let is_asked = record.line.as_ref().is_some_and(|line| line.try_send(Box::new(Directive::Count(sender))).is_ok());
-    // A call that ends meanwhile leaves its counters in the record.
-    let counters = if is_asked { timeout(ANSWER_LIMIT, counted).await.ok().and_then(Result::ok) } else { None };
-    let record = if counters.is_some() { record } else { around.registry.get(&id).unwrap_or(record) };
+    let (record, counters) = looked_up(&around, &id).await?;
     Ok(answer(StatusCode::OK, &view(&record, counters.as_ref(), since_epoch())))
+}
+
+/// `GET /v1/calls/{id}/debug`: all that is known of a call, for whoever looks for what went wrong.
+pub(crate) async fn debug(around: Surroundings, id: String, asked: Asked) -> Result<Response, Problem> {
+    enter(&around, &asked)?;
+    let (record, counters) = looked_up(&around, &id).await?;
+    Ok(answer(StatusCode::OK, &view::bundle(&record, counters.as_ref(), since_epoch())))
 }
 
 /// `PATCH /v1/calls/{id}`.
@@ -137,6 +139,17 @@ pub(crate) fn describe() -> Response {
     let mut response = Response::new(OPENAPI.into());
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response
+}
+
+/// A call, and what its task counted so far.
+async fn looked_up(around: &Surroundings, id: &str) -> Result<(Record, Option<Stats>), Problem> {
+    let record = around.registry.get(id).ok_or(Problem::CallUnknown)?;
+    let (sender, counted) = oneshot::channel();
+    let is_asked = record.line.as_ref().is_some_and(|line| line.try_send(Box::new(Directive::Count(sender))).is_ok());
+    // A call that ends meanwhile leaves its counters in the record.
+    let counters = if is_asked { timeout(ANSWER_LIMIT, counted).await.ok().and_then(Result::ok) } else { None };
+    let record = if counters.is_some() { record } else { around.registry.get(id).unwrap_or(record) };
+    Ok((record, counters))
 }
 
 async fn place(
@@ -209,7 +222,8 @@ async fn instruct(around: &Surroundings, record: &Record, what: Instruction) -> 
     let outcome = timeout(ANSWER_LIMIT, answer).await.map_err(|_| Problem::AgentSilent)?;
     match (outcome.unwrap_or(Instructed::TooLate), what) {
         (Instructed::Done, what) => {
-            around.registry.change(&record.id, |record, _| {
+            around.registry.change(&record.id, |record, now| {
+                record.timeline.note(now, "instruction", what.label());
                 match what {
                     Instruction::ChangeAgent(agent) => record.agent = agent,
                     Instruction::Hold => record.held = true,

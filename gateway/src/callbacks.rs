@@ -45,8 +45,9 @@ pub(crate) fn answering_machine(
     };
     let answered_by = signed.get("AnsweredBy").filter(is_word).ok_or(Problem::Field("AnsweredBy"))?;
     known(around, id, call_sid)?;
-    let line = around.registry.change(call_sid, |record, _| {
+    let line = around.registry.change(call_sid, |record, now| {
         let is_news = record.answered_by.is_none();
+        record.timeline.note(now, "answered_by", "");
         record.answered_by.get_or_insert_with(|| answered_by.to_owned());
         // Without a stream it waits in the record.
         (record.line.clone().filter(|_| is_news), is_news.then_some("call.answered_by"))
@@ -70,6 +71,10 @@ pub(crate) fn stream_status(around: &Surroundings, webhook: &Webhook) -> Result<
             let error: String =
                 signed.get("StreamError").unwrap_or("not said").chars().filter(|c| !c.is_control()).take(200).collect();
             around.metrics.stream_error(&error);
+            around.registry.change(call_sid, |record, now| {
+                record.timeline.note(now, "stream_error", "");
+                ((), None)
+            });
             tracing::warn!(call_sid, error, "Twilio could not stream");
         }
         event => tracing::debug!(call_sid, event, "stream status"),

@@ -17,9 +17,11 @@ use crate::{
 
 pub(crate) mod book;
 mod record;
+mod timeline;
 
 pub(crate) use book::{Book, Fingerprint, Key, Known, Which};
 pub(crate) use record::{After, Direction, Fault, Record, Report, Status, Stream};
+pub(crate) use timeline::Entry;
 
 /// Directives that may wait for the task of a call; beyond it the API says that the call is busy.
 const WAITING_DIRECTIVES: usize = 8;

@@ -101,6 +101,8 @@ fn api_routes(
     let list = list.map(|around, asked| answer(api::list(&around, &asked)));
     let get = call().and(warp::get()).and(with.clone()).and(asked);
     let get = get.then(async |id, around, asked| answer(api::get(around, id, asked).await));
+    let debug = warp::path!("v1" / "calls" / String / "debug").and(warp::get()).and(with.clone()).and(asked);
+    let debug = debug.then(async |id, around, asked| answer(api::debug(around, id, asked).await));
     let change = call().and(warp::patch()).and(with.clone()).and(asked);
     let change = change.then(async |id, around, asked| answer(api::change(around, id, asked).await));
     let end = call().and(warp::delete()).and(with.clone()).and(asked);
@@ -108,7 +110,7 @@ fn api_routes(
     let by_query = warp::path!("call" / "outbound").and(warp::post()).and(with).and(asked);
     let by_query = by_query.then(async |around, asked| answer(api::create_by_query(around, asked).await));
     let described = warp::path!("v1" / "openapi.json").and(warp::get()).map(api::describe);
-    let all = create.or(list).unify().or(get).unify().or(change).unify().or(end).unify();
+    let all = create.or(list).unify().or(get).unify().or(debug).unify().or(change).unify().or(end).unify();
     all.or(by_query).unify().or(described).unify().boxed()
 }
 
@@ -136,6 +138,7 @@ fn methods(path: &str) -> Option<&'static str> {
         ["voice", "stream"] | ["ws"] | ["ws", "twilio", _] | ["health"] | ["v1", "openapi.json"] => Some("GET"),
         ["v1", "calls"] => Some("GET, POST"),
         ["v1", "calls", _] => Some("GET, PATCH, DELETE"),
+        ["v1", "calls", _, "debug"] => Some("GET"),
         _ => None,
     }
 }

@@ -42,6 +42,41 @@ async fn a_call_is_placed_carried_and_told_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_bundle_tells_the_story_of_a_call_and_no_number() {
+    let world = World::start().await;
+    let placed = world.talking("scripted").await;
+    let id = placed.text("id");
+    for hold in [true, false] {
+        assert_eq!(world.patch(id, json!({"hold": hold})).await.status, 200);
+    }
+    assert_eq!(world.api.delete(&format!("/v1/calls/{id}")).await.status, 204);
+    world.settled(placed.text("call_sid")).await;
+    world.until(id, |call| !call["ended_at"].is_null()).await;
+    let bundle = world.api.get(&format!("/v1/calls/{id}/debug")).await.json;
+    let timeline = bundle["timeline"].as_array().unwrap();
+    let told: Vec<_> =
+        timeline.iter().map(|entry| [&entry["what"], &entry["detail"]].map(|it| it.as_str().unwrap())).collect();
+    let mut story = [
+        ["status", "dialling"],
+        ["status", "in-progress"],
+        ["stream_began", ""],
+        ["instruction", "hold"],
+        ["instruction", "resume"],
+        ["stream_ended", "api_hangup"],
+        ["status", "completed"],
+    ]
+    .into_iter();
+    let missing = story.find(|entry| !told.contains(entry));
+    assert_eq!(missing, None, "{told:?}");
+    assert!(timeline.is_sorted_by_key(|entry| entry["after_ms"].as_u64()), "{timeline:?}");
+    assert_eq!(bundle["call"]["end_reason"], "api_hangup");
+    assert!(bundle["counters"]["marks_sent"].is_u64(), "{bundle}");
+    assert!(!bundle.to_string().contains(TO), "{bundle}");
+    world.api.get("/v1/calls/CA1/debug").await.assert_problem(404, "call_unknown");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_call_that_another_gateway_placed_goes_to_its_agent() {
     let world = World::start().await;
     let plan = StackPlan::default().gateway("API_TOKENS", TOKEN).gateway("DEFAULT_AGENT", "scripted");

@@ -50,7 +50,7 @@ async fn every_operation_answers_as_it_is_described() {
             METHODS.iter().filter(|method| item.get(**method).is_some()).map(|method| method.to_uppercase());
         assert_eq!(allowed, described.collect::<Vec<_>>().iter().map(String::as_str).collect(), "{path}");
     }
-    assert_eq!(operations, 8);
+    assert_eq!(operations, 9);
     line.close_code().await;
     stack.stop().await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::at,
-    registry::{Record, Stream},
+    registry::{Entry, Record, Stream},
     session::Stats,
 };
 
@@ -48,6 +48,58 @@ pub(crate) fn view(record: &Record, counters: Option<&Stats>, now: Duration) -> 
         "error": error,
         "counters": counters.or(record.stats.as_deref()).map(count),
     })
+}
+
+/// All that is known of a call, in JSON at `now`: no audio, no secrets, and no numbers, so that it can be shown around.
+pub(crate) fn bundle(record: &Record, counters: Option<&Stats>, now: Duration) -> Value {
+    let mut call = view(record, counters, now);
+    if let Some(call) = call.as_object_mut() {
+        for told_elsewhere in ["from", "to", "parameters", "counters"] {
+            call.remove(told_elsewhere);
+        }
+        // Twilio's words may name the number called.
+        if let Some(error) = call.get_mut("error").and_then(Value::as_object_mut) {
+            error.remove("detail");
+        }
+    }
+    let entry = |entry: &Entry| {
+        let after = entry.at.saturating_sub(record.times.created);
+        json!({
+            "at": format_rfc3339_millis(at(entry.at)).to_string(),
+            "after_ms": u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            "what": entry.what,
+            "detail": entry.detail,
+        })
+    };
+    json!({
+        "gateway_version": env!("CARGO_PKG_VERSION"),
+        "call": call,
+        "timeline": record.timeline.entries().iter().map(entry).collect::<Vec<_>>(),
+        "timeline_dropped": record.timeline.dropped(),
+        "counters": counters.or(record.stats.as_deref()).map(count_all),
+    })
+}
+
+/// Everything that a session counts.
+fn count_all(stats: &Stats) -> Value {
+    let mut counters = count(stats);
+    let rest = json!({
+        "agent_queue_peak_ms": stats.agent_queue_peak_samples / 8,
+        "caller_lag_peak_ms": stats.caller_lag_peak_ms,
+        "dropped_control": stats.dropped_control,
+        "late_chunks": stats.late_chunks,
+        "marks_foreign": stats.marks_foreign,
+        "marks_sent": stats.marks_sent,
+        "out_of_place": stats.out_of_place,
+        "repeated_chunks": stats.repeated_chunks,
+        "stale_ms": stats.stale_samples / 8,
+        "unknown_events": stats.unknown_events,
+        "wrong_stream": stats.wrong_stream,
+    });
+    if let (Some(counters), Value::Object(rest)) = (counters.as_object_mut(), rest) {
+        counters.extend(rest);
+    }
+    counters
 }
 
 /// Samples are told as milliseconds.

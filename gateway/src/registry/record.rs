@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use telemetry::Sensitive;
 use tokio::sync::mpsc;
 
+use super::timeline::Timeline;
 use crate::{
     call::Directive,
     session::{EndReason, Stats},
@@ -47,6 +48,8 @@ pub(crate) struct Record {
     pub(crate) unwanted: bool,
     /// Length in seconds as Twilio counts it.
     pub(crate) billed_s: Option<u64>,
+    /// What happened so far.
+    pub(crate) timeline: Timeline,
     /// Leads to the task of its media stream, while that runs.
     pub(crate) line: Option<mpsc::Sender<Box<Directive>>>,
 }
@@ -219,6 +222,7 @@ impl Record {
             fault: None,
             unwanted: false,
             billed_s: None,
+            timeline: Timeline::default(),
             line: None,
         }
     }
@@ -240,6 +244,7 @@ impl Record {
         }
         let before = self.status.event();
         self.status = status;
+        self.timeline.note(now, "status", status.label());
         self.times.changed = now;
         if status == Status::InProgress {
             self.times.answered.get_or_insert(now);
@@ -285,6 +290,7 @@ impl Record {
         self.after = After::Fallback;
         self.held = false;
         self.line = Some(line);
+        self.timeline.note(now, "stream_began", "");
         self.times.stream_began.get_or_insert(now);
         self.times.changed = now;
         self.enter(Status::InProgress, now)
@@ -296,6 +302,7 @@ impl Record {
         self.line = None;
         self.held = false;
         self.after = after(reason);
+        self.timeline.note(now, "stream_ended", reason.label());
         self.stats = Some(Box::new(stats));
         self.times.stream_ended = Some(now);
         self.times.changed = now;

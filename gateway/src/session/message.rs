@@ -75,6 +75,19 @@ pub enum Instruction {
     Resume,
 }
 
+impl Instruction {
+    /// Its kind as a label.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Say(_) => "say",
+            Self::PlayDigits(_) => "play_digits",
+            Self::ChangeAgent(_) => "agent",
+            Self::Hold => "hold",
+            Self::Resume => "resume",
+        }
+    }
+}
+
 /// What became of an instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instructed {
