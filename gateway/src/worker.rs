@@ -109,13 +109,24 @@ impl Dialer {
         for _ in 0..ATTEMPTS {
             let draw = |_| getrandom::u32().map_or(0, |n| n as usize);
             let Some(worker) = choose(&mut candidates, draw) else { break };
-            let refusal = match timeout(ATTEMPT_LIMIT, self.ask(&worker, open.clone())).await {
+            let (connection, line) = match self.connection(&worker) {
+                Ok(taken) => taken,
+                Err(error) => {
+                    tracing::error!(worker = %worker.address, %error, "a worker's address cannot be used");
+                    continue;
+                }
+            };
+            let asked = ask(&worker, connection.channel.clone(), line, open.clone());
+            let refusal = match timeout(ATTEMPT_LIMIT, asked).await {
                 Ok(Ok(link)) => return Ok(link),
                 Ok(Err(status)) => Refusal::from(&status),
                 Err(_) => Refusal { why: NoWorker::Unreachable, avoid: AVOID_GONE, elsewhere: true },
             };
             tracing::warn!(worker = %worker.address, why = ?refusal.why, "a worker did not take the call");
             worker.avoid_for(refusal.avoid);
+            if refusal.why == NoWorker::Unreachable {
+                self.forget(&worker, &connection);
+            }
             worst = refusal.why;
             if !refusal.elsewhere {
                 break;
@@ -133,35 +144,19 @@ impl Dialer {
         for _ in 0..ATTEMPTS {
             let draw = |_| getrandom::u32().map_or(0, |n| n as usize);
             let Some(worker) = choose(&mut candidates, draw) else { break };
-            let Ok(Connection { channel, calls }) = self.connection(&worker) else { continue };
-            let _line = Line(calls);
+            let Ok((connection, _line)) = self.connection(&worker) else { continue };
+            let channel = connection.channel.clone();
             let asked = async { VoiceServiceClient::new(channel).get_info(v1::GetInfoRequest {}).await };
             if let Ok(Ok(info)) = timeout(ATTEMPT_LIMIT, asked).await {
                 return Ok(info.into_inner().agents);
             }
+            self.forget(&worker, &connection);
         }
         Err(NoWorker::Unreachable)
     }
 
-    async fn ask(&self, worker: &Arc<Worker>, open: v1::Open) -> Result<Link, Status> {
-        let occupied = worker.occupy();
-        let Connection { channel, calls } = self.connection(worker)?;
-        let line = Line(calls);
-        let (up, requests) = mpsc::channel(OUTBOUND_MESSAGES);
-        let _ =
-            up.try_send(Box::new(ConverseRequest { message: Some(converse_request::Message::Open(Box::new(open))) }));
-        let mut client = VoiceServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let mut down = client.converse(ReceiverStream::new(requests).map(|message| *message)).await?.into_inner();
-        let Some(ConverseResponse { message: Some(converse_response::Message::Ready(ready)) }) = down.message().await?
-        else {
-            return Err(Status::internal("the first message of a worker must be `ready`"));
-        };
-        worker.report(ready.live);
-        Ok(Link { up, down, occupied, _line: line })
-    }
-
     /// A connection with room for one more call; the call is counted.
-    fn connection(&self, worker: &Worker) -> Result<Connection, Status> {
+    fn connection(&self, worker: &Worker) -> Result<(Connection, Line), Status> {
         // Held for a look-up, never across an await, and only when a call begins.
         let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.fleet.workers();
@@ -177,8 +172,34 @@ impl Dialer {
             }
         };
         connection.calls.fetch_add(1, Ordering::Relaxed);
-        Ok(connection)
+        let line = Line(Arc::clone(&connection.calls));
+        Ok((connection, line))
     }
+
+    /// Gives a connection no more calls: a worker did not answer over it. Otherwise an attempt to connect that was given up
+    /// half-way would be what the next call finds, and that call would fail at once, though the worker may be back.
+    /// Calls that are on it stay.
+    fn forget(&self, worker: &Worker, Connection { calls, .. }: &Connection) {
+        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connections) = all.get_mut(&worker.address) {
+            connections.retain(|connection| !Arc::ptr_eq(&connection.calls, calls));
+        }
+    }
+}
+
+/// Asks a worker to take a call.
+async fn ask(worker: &Arc<Worker>, channel: Channel, line: Line, open: v1::Open) -> Result<Link, Status> {
+    let occupied = worker.occupy();
+    let (up, requests) = mpsc::channel(OUTBOUND_MESSAGES);
+    let _ = up.try_send(Box::new(ConverseRequest { message: Some(converse_request::Message::Open(Box::new(open))) }));
+    let mut client = VoiceServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let mut down = client.converse(ReceiverStream::new(requests).map(|message| *message)).await?.into_inner();
+    let Some(ConverseResponse { message: Some(converse_response::Message::Ready(ready)) }) = down.message().await?
+    else {
+        return Err(Status::internal("the first message of a worker must be `ready`"));
+    };
+    worker.report(ready.live);
+    Ok(Link { up, down, occupied, _line: line })
 }
 
 fn endpoint(worker: &Worker) -> Result<Endpoint, Status> {
@@ -355,7 +376,63 @@ const fn close_reason(reason: &EndReason) -> CloseReason {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
+    use socket2::{Domain, Socket, Type};
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
     use super::*;
+    use crate::config::WorkerAddress;
+
+    /// How long what must happen may take.
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_worker_that_was_cut_off_is_asked_anew_by_the_next_call() {
+        // Its queue is full: what knocks is not answered, as with a network that drops packets.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(socket.into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let filler = TcpStream::connect(address).unwrap();
+
+        let fleet = Fleet::new();
+        let workers = WorkerAddress { host: address.ip().to_string(), port: address.port() };
+        let following = tokio::spawn({
+            let fleet = fleet.clone();
+            async move { fleet.follow(&workers).await }
+        });
+        let dialer = Arc::new(Dialer::new(fleet.clone()));
+        timeout(DEADLINE, async {
+            while fleet.len() == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(dialer.open(v1::Open::default()).await.unwrap_err(), NoWorker::Unreachable);
+
+        // The network is back.
+        let heard = async {
+            loop {
+                let mut beginning = [0; 3];
+                let (mut knocking, _) = listener.accept().await.unwrap();
+                if knocking.read_exact(&mut beginning).await.is_ok() {
+                    return beginning;
+                }
+            }
+        };
+        drop(filler);
+        let asking = tokio::spawn(async move { dialer.open(v1::Open::default()).await });
+        // That call, and no packet of the one before sent again a second later.
+        tokio::select! {
+            beginning = timeout(DEADLINE, heard) => assert_eq!(&beginning.unwrap(), b"PRI"),
+            early = asking => panic!("the call gave up without asking the worker: {:?}", early.unwrap().unwrap_err()),
+        }
+        following.abort();
+    }
 
     #[test]
     fn statuses_have_their_meaning() {
