@@ -7,6 +7,7 @@
 //! - [`settings`]: flags, environment and `.env`, read once; every mistake reported together.
 //! - [`shards`]: current-thread runtimes, one a core, fed by one accept loop.
 //! - [`shutdown`]: the signals that end a service.
+//! - [`traces`]: spans of calls, for an OTLP collector.
 //! - [`probe`]: the question that a container's health check asks.
 //!
 //! There are no domain words here, no instruments of its own and no routes. Whatever differs between the gateway and the
@@ -20,5 +21,6 @@ mod sensitive;
 pub mod settings;
 pub mod shards;
 pub mod shutdown;
+pub mod traces;
 
 pub use sensitive::Sensitive;

@@ -2,7 +2,16 @@
 
 use std::str::FromStr;
 
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{LevelFilter, Targets},
+    fmt,
+    prelude::*,
+    registry::LookupSpan,
+};
+
+use crate::traces::{TARGET, Traces};
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +34,28 @@ impl FromStr for Format {
     }
 }
 
-/// Installs the subscriber and the panic hook. `filter` is in the syntax of `RUST_LOG`; a later call of the same
-/// process changes nothing.
-pub fn init(format: Format, filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let registry = tracing_subscriber::registry().with(filter);
-    let installed = match format {
-        Format::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_target(true)).try_init(),
-        Format::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init(),
+/// Installs the subscriber and the panic hook. `filter` is in the syntax of `RUST_LOG`; spans go to `traces`, where there
+/// are any. A later call of the same process changes nothing.
+pub fn init(format: Format, filter: &str, traces: Option<&Traces>) {
+    // Whatever the levels of the log, no line tells of the spans of a trace.
+    let filtered = |levels: &str| EnvFilter::try_new(format!("{levels},{TARGET}=off"));
+    let filter = filtered(filter).or_else(|_| filtered("info")).unwrap_or_default();
+    let installed = match traces {
+        // One filter for all is the cheaper one.
+        None => Registry::default().with(filter).with(lines(format)).try_init(),
+        Some(traces) => {
+            let spans = tracing_opentelemetry::layer()
+                .with_tracer(traces.tracer())
+                .with_level(false)
+                .with_location(false)
+                .with_target(false)
+                .with_threads(false)
+                .with_tracked_inactivity(false)
+                // Nothing is ever entered.
+                .with_context_activation(false)
+                .with_filter(Targets::new().with_target(TARGET, LevelFilter::INFO));
+            Registry::default().with(spans).with(lines(format).with_filter(filter)).try_init()
+        }
     };
     if installed.is_ok() {
         std::panic::set_hook(Box::new(|panic| {
@@ -40,5 +63,13 @@ pub fn init(format: Format, filter: &str) {
             // The message is left out: it may carry what a caller said or sent.
             tracing::error!(place, "a task panicked");
         }));
+    }
+}
+
+fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(format: Format) -> Box<dyn Layer<S> + Send + Sync> {
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    match format {
+        Format::Text => lines.with_target(true).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
 
 use clap::{Arg, ArgAction, Command};
 
-use crate::{Sensitive, log::Format, shards};
+use crate::{Sensitive, log::Format, shards, traces};
 
 /// One setting, as the operator sees it.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub const LOG_FORMAT: Setting = Setting { name: "LOG_FORMAT", default: Some("tex
 pub const RUST_LOG: Setting = Setting { name: "RUST_LOG", default: Some("info"), help: "Log levels by target" };
 
 /// What both services are told about themselves as processes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Process {
     /// Time for live calls after SIGTERM.
     pub drain: Duration,
@@ -42,6 +42,8 @@ pub struct Process {
     pub log_format: Format,
     /// Log levels by target.
     pub log_filter: String,
+    /// Where traces go; nowhere when `None`.
+    pub traces: Option<traces::Plan>,
 }
 
 /// What the process was asked to do.
@@ -219,7 +221,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The settings [`DRAIN_SECONDS`], [`SHARDS`], [`LOG_FORMAT`] and [`RUST_LOG`].
+    /// The settings [`DRAIN_SECONDS`], [`SHARDS`], [`LOG_FORMAT`] and [`RUST_LOG`], and those of [`traces`].
     pub fn process(&mut self) -> Process {
         let drain = Duration::from_secs(self.number(DRAIN_SECONDS.name, 0..=86_400));
         let shards = match self.text(SHARDS.name) {
@@ -228,7 +230,8 @@ impl<'a> Reader<'a> {
         };
         let log_format = self.parsed(LOG_FORMAT.name).unwrap_or(Format::Text);
         let log_filter = self.text(RUST_LOG.name).unwrap_or("info").to_owned();
-        Process { drain, shards, log_format, log_filter }
+        let traces = traces::Plan::read(self);
+        Process { drain, shards, log_format, log_filter, traces }
     }
 
     /// A switch: 1, true, yes, on against 0, false, no, off; absent is off.
