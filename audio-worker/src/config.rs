@@ -1,11 +1,14 @@
 //! Typed configuration: text in, meaning out, every mistake with its variable's name.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::LazyLock};
 
-use telemetry::settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values};
+use telemetry::{
+    settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
+    traces,
+};
 
-/// Every setting of the worker.
-pub const SETTINGS: [Setting; 7] = [
+/// Settings that only the worker has, or has otherwise.
+const OWN_SETTINGS: [Setting; 7] = [
     Setting { name: "WORKER_LISTEN", default: Some("0.0.0.0:50051"), help: "Address of the gRPC service" },
     Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9465"), help: "Address of /livez, /readyz and /metrics" },
     Setting { name: "WORKER_MAX_CALLS", default: Some("500"), help: "Conversations at a time; more are refused" },
@@ -15,8 +18,11 @@ pub const SETTINGS: [Setting; 7] = [
     RUST_LOG,
 ];
 
+/// Every setting of the worker.
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| [&OWN_SETTINGS[..], &traces::SETTINGS].concat());
+
 /// What the worker runs with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// gRPC.
     pub listen: SocketAddr,

@@ -22,6 +22,7 @@ use crate::{
     conversations::Phase,
     dsp::ResampleError,
     pipeline::{Downlink, Uplink},
+    traces::Utterances,
     turn::{EndReason, Input, Outcome, Stats, ToGateway, Turn, reply},
 };
 
@@ -60,6 +61,7 @@ pub(crate) struct Conversation {
     /// What the agent did not hear of this hold, 8 kHz samples.
     missed_samples: u64,
     seen: Seen,
+    utterances: Utterances,
 }
 
 /// What the driver counted.
@@ -100,6 +102,7 @@ impl Conversation {
         inbound: Streaming<ConverseRequest>,
         outbound: Outbound,
         phase: watch::Receiver<Phase>,
+        utterances: Utterances,
     ) -> Result<Self, ConversationError> {
         Ok(Self {
             turn: Turn::new(reply::LEAD, now()),
@@ -115,6 +118,7 @@ impl Conversation {
             codes: Vec::new(),
             missed_samples: 0,
             seen: Seen::default(),
+            utterances,
         })
     }
 
@@ -154,7 +158,10 @@ impl Conversation {
         loop {
             match self.outbound.try_reserve() {
                 Ok(permit) => match self.turn.poll_gateway() {
-                    Some(message) => permit.send(Box::new(Ok(to_wire(message)))),
+                    Some(message) => {
+                        self.utterances.watch(&message);
+                        permit.send(Box::new(Ok(to_wire(message))));
+                    }
                     None => return true,
                 },
                 Err(TrySendError::Full(())) => return false,

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`server`](crate) takes connections and gives each call to `voice_service`, which admits it;
 //! `conversation` is the driver, the one task that owns the call; [`turn`] is the core that decides;
-//! [`pipeline`] and [`dsp`] are the signal path; [`agent`] is the port to whoever talks.
+//! [`pipeline`] and [`dsp`] are the signal path; [`agent`] is the port to whoever talks; `traces` names the spans.
 //!
 //! Invariants:
 //! - `turn`, `pipeline` and `dsp` are pure: no clock, no socket, no runtime.
@@ -26,6 +26,7 @@ mod metrics;
 pub mod pipeline;
 mod server;
 mod status;
+mod traces;
 pub mod turn;
 mod voice_service;
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use audio_worker::{Config, agent::Agents, config::SETTINGS};
-use telemetry::{files, log, probe, settings::Task, shutdown};
+use telemetry::{files, log, probe, settings::Task, shutdown, traces::Traces};
 use tokio::net::TcpListener;
 
 /// Exit code for settings that cannot be used (sysexits.h, EX_USAGE).
@@ -41,14 +41,20 @@ fn main() -> anyhow::Result<ExitCode> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
-    log::init(config.process.log_format, &config.process.log_filter);
+    let plan = config.process.traces.as_ref();
+    let traces = plan.map(|plan| Traces::start(plan, "tandem-worker", env!("CARGO_PKG_VERSION"))).transpose()?;
+    log::init(config.process.log_format, &config.process.log_filter, traces.as_ref());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), open_files = files::raise_limit(), "audio-worker");
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("WORKER_LISTEN: {}", config.listen))?;
     let operations =
         TcpListener::bind(config.operations).await.with_context(|| format!("OPS_LISTEN: {}", config.operations))?;
     let shutdown = shutdown::on_signal()?;
-    audio_worker::run(config, Agents::default(), listener, operations, shutdown).await?;
+    let ended = audio_worker::run(config, Agents::default(), listener, operations, shutdown).await;
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
+    ended?;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
 }

@@ -7,10 +7,14 @@ use proto::v1::{
     Codec, ConverseRequest, ConverseResponse, GetInfoRequest, GetInfoResponse, Open, Ready, converse_request,
     converse_response, voice_service_server::VoiceService,
 };
-use telemetry::Sensitive;
+use telemetry::{
+    Sensitive,
+    traces::{TraceContext, logged},
+};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt, adapters::Map, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Span;
 
 use crate::{
     agent::{Agent, Agents, DEFAULT_AGENT, Opening},
@@ -18,6 +22,7 @@ use crate::{
     conversations::{Conversations, Phase, Place},
     metrics::Metrics,
     status::{Problem, printable},
+    traces::{self, Utterances},
     turn::{EndReason, reply},
 };
 
@@ -44,15 +49,20 @@ impl VoiceService for Voice {
         request: Request<Streaming<ConverseRequest>>,
     ) -> Result<Response<Self::ConverseStream>, Status> {
         let place = self.conversations.admit().map_err(Problem::Refused)?;
+        let span = traces::conversation(request.metadata());
         let mut inbound = request.into_inner();
-        let (open, agent, staff) = self.open(&mut inbound).await.inspect_err(|_| self.conversations.count_refused())?;
+        let (open, agent, staff) = self.open(&mut inbound).await.inspect_err(|_| {
+            traces::refused(&span);
+            self.conversations.count_refused();
+        })?;
         let (outbound, responses) = mpsc::channel(OUTBOUND_MESSAGES);
         let _ = outbound.try_send(Box::new(Ok(self.ready())));
-        let conversation = Conversation::new(agent, staff, inbound, outbound.clone(), self.conversations.watch_phase())
+        let (phase, utterances) = (self.conversations.watch_phase(), Utterances::below(&span));
+        let conversation = Conversation::new(agent, staff, inbound, outbound.clone(), phase, utterances)
             .map_err(Problem::Conversation)?;
         self.conversations.count_opened();
         // Boxed: an async function holds its arguments twice, and a task is as large as its largest moment.
-        tokio::spawn(converse(Box::new(conversation), outbound, (place, self.metrics.clone()), open));
+        tokio::spawn(converse(Box::new(conversation), outbound, (place, self.metrics.clone()), (open, span)));
         Ok(Response::new(ReceiverStream::new(responses).map(|reply| *reply)))
     }
 
@@ -120,13 +130,15 @@ async fn converse(
     mut conversation: Box<Conversation>,
     outbound: Outbound,
     (place, metrics): (Place, Metrics),
-    open: Box<Open>,
+    (open, span): (Box<Open>, Span),
 ) {
     let began = now();
-    // No span: entering one on every wake-up costs more than these few fields.
+    // The span is held, not entered: entering it on every wake-up costs more than these few fields.
     let Open { call_id, agent, .. } = *open;
-    let call_id = printable(&call_id);
-    tracing::info!(call_id, agent = printable(&agent), "conversation began");
+    let (call_id, agent) = (printable(&call_id), printable(&agent));
+    traces::describe(&span, &call_id, &agent);
+    let trace_id = logged(TraceContext::of(&span));
+    tracing::info!(call_id, agent, trace_id, "conversation began");
     let outcome = AssertUnwindSafe(conversation.run()).catch_unwind().await;
     let (reason, problem) = match outcome {
         Ok(Ok(EndReason::Drained)) => (EndReason::Drained, Some(Problem::Drained)),
@@ -140,8 +152,10 @@ async fn converse(
     };
     let (turn, seen) = conversation.stats();
     metrics.ended(reason, (now() - began).as_secs_f64(), &turn, &seen);
+    traces::ended(&span, reason, problem.is_some(), &turn, &seen);
     tracing::info!(
         call_id,
+        trace_id,
         reason = reason.label(),
         heard_ms = seen.heard_samples / 8,
         gap_ms = seen.gap_ms,
@@ -159,6 +173,7 @@ async fn converse(
     );
     // The agent and the buffers go before the place is free again, so that admission counts what is held.
     drop(conversation);
+    drop(span);
     drop(place);
     if let Some(problem) = problem {
         // A peer that is gone, or reads nothing, needs no status.

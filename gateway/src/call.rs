@@ -27,7 +27,7 @@ use crate::{
     route_table::RouteTable,
     session::{Command, EndReason, Input, Instructed, Instruction, NoWorker, Order, Session, Stats},
     socket::Socket,
-    ticket,
+    ticket, traces,
     twilio::message::Start,
     worker::{Dialer, Happened, Link, to_wire},
 };
@@ -35,7 +35,7 @@ use crate::{
 mod begin;
 mod end;
 
-use begin::{authorize, opening};
+use begin::{announced_trace, authorize, opening};
 
 /// Caller audio that waits for the worker and is worth a warning: 70 % of the queue's second.
 const CALLER_QUEUE_WARNING_SAMPLES: u64 = 5600;
@@ -107,6 +107,7 @@ struct Call {
     /// Whoever waits for what becomes of an instruction, by its id.
     asked: Vec<(u64, oneshot::Sender<Instructed>)>,
     last_instruction: u64,
+    trace: traces::Stream,
     closed: bool,
     warned: bool,
 }
@@ -163,6 +164,7 @@ impl Call {
             directives: None,
             asked: Vec::new(),
             last_instruction: 0,
+            trace: traces::Stream::none(),
             closed: false,
             warned: false,
         }
@@ -203,6 +205,7 @@ impl Call {
                 () = &mut sleep => Input::Tick,
             };
             self.session.handle(input, now());
+            self.trace.watch(self.session.stats(), since_epoch);
         }
     }
 
@@ -227,11 +230,14 @@ impl Call {
                 }
                 Command::OpenWorker(start) => {
                     let dialer = Arc::clone(&self.surroundings.dialer);
-                    let open = opening(start, &self.surroundings.config.default_agent);
-                    let (metrics, asked) = (self.surroundings.metrics.clone(), now());
+                    let trace = self.trace.context();
+                    let open = opening(start, &self.surroundings.config.default_agent, trace);
+                    self.trace.agent(&open.agent);
+                    let (metrics, tell, asked) = (self.surroundings.metrics.clone(), self.trace.worker_clock(), now());
                     self.side = WorkerSide::Opening(Box::pin(async move {
-                        let link = dialer.open(open).await?;
+                        let link = dialer.open(open, trace).await?;
                         metrics.worker_opened(now() - asked);
+                        tell(now() - asked);
                         Ok(link)
                     }));
                 }
@@ -255,9 +261,18 @@ impl Call {
     /// The stream is what it says: from now on the call can be found and told things.
     fn attach(&mut self, start: &Start) {
         let of = |name: &str| start.parameters.get(name).map_or("", String::as_str);
-        let Attached { directives, answered_by } =
-            self.surroundings.registry.stream_began(&start.call_sid, of("from"), of("to"));
+        let Surroundings { registry, config, .. } = &self.surroundings;
+        let Attached { directives, answered_by, id, direction, invited, trace } =
+            registry.stream_began(&start.call_sid, of("from"), of("to"));
         self.directives = Some(directives);
+        // What the TwiML says is nearer than what the register says, and comes from other gateways too.
+        let parent = announced_trace(config, start).or(trace);
+        self.trace = traces::Stream::begin(parent, &start.call_sid, (&id, direction), invited);
+        if trace.is_none()
+            && let Some(trace) = parent.or_else(|| self.trace.context())
+        {
+            registry.begin_trace(&start.call_sid, trace);
+        }
         if let Some(answered_by) = answered_by {
             self.session.handle(Input::Order(Order::Notice(ANSWERED_BY, answered_by)), now());
         }

@@ -8,13 +8,16 @@ use std::time::{Duration, SystemTime};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
-use telemetry::Sensitive;
+use telemetry::{Sensitive, traces::TraceContext};
 use tokio::time::{Instant, sleep};
+use tracing::Span;
 
 use crate::{
     backoff::Backoff,
     client::{Answer, Client, Failure, Plain},
     config,
+    problem::carrier_code,
+    traces,
     twilio::rest::{CallResource, CreateCall, End, Field, IncomingNumber, is_sid},
 };
 
@@ -41,6 +44,7 @@ pub(crate) struct Carrier {
     placing: Client,
     access: Result<Access, &'static str>,
     tries: Backoff,
+    trace: Option<TraceContext>,
 }
 
 /// Where to ask, and as whom.
@@ -83,7 +87,7 @@ enum Again {
 
 impl Carrier {
     pub(crate) fn new(config: &config::Carrier, client: Client) -> Self {
-        Self { placing: client.on_fresh_connections(), client, access: access(config), tries: TRIES }
+        Self { placing: client.on_fresh_connections(), client, access: access(config), tries: TRIES, trace: None }
     }
 
     /// The setting without which nothing can be asked, where it is missing.
@@ -94,6 +98,11 @@ impl Carrier {
     /// The same for somebody who waits for the answer: one more try, at most.
     pub(crate) fn impatient(self) -> Self {
         Self { tries: Backoff { attempts: 2, within: Duration::from_secs(5), ..self.tries }, ..self }
+    }
+
+    /// The same for a call whose trace this is.
+    pub(crate) fn below(&self, trace: Option<TraceContext>) -> Self {
+        Self { trace, ..self.clone() }
     }
 
     /// Places a call.
@@ -154,10 +163,13 @@ impl Carrier {
         let access = self.access.as_ref().map_err(|missing| CarrierError::NotConfigured(missing))?;
         let begun = now();
         for made in 1.. {
-            let error = match self.try_once(access, again, method.clone(), path, form).await {
+            let span = traces::request(self.trace, &method, path, made);
+            let error = match self.try_once(access, again, method.clone(), path, form, &span).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            traces::failed(&span, carrier_code(&error));
+            drop(span);
             let (may_help, asked) = match &error {
                 CarrierError::Throttled { retry_after } => (true, *retry_after),
                 CarrierError::Unreachable { .. } | CarrierError::Unknown { .. } => {
@@ -184,6 +196,7 @@ impl Carrier {
         method: Method,
         path: &str,
         form: &[Field],
+        span: &Span,
     ) -> Result<Answer, CarrierError> {
         // The account itself is named without a slash.
         let slash = if path.starts_with('.') { "" } else { "/" };
@@ -207,6 +220,7 @@ impl Carrier {
                 Failure::Unknown { .. } => CarrierError::Unknown { what },
             }
         })?;
+        traces::responded(span, answer.status);
         if answer.status.is_success() { Ok(answer) } else { Err(meaning::of(&answer)) }
     }
 }

@@ -96,6 +96,7 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         admission::SETTINGS,
         routing::SETTINGS,
         capture::SETTINGS,
+        &telemetry::traces::SETTINGS,
     ]
     .concat()
 });

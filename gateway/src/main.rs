@@ -12,6 +12,7 @@ use telemetry::{
     files, log, probe,
     settings::{Mistakes, Task},
     shutdown,
+    traces::Traces,
 };
 use tokio::net::TcpListener;
 
@@ -66,7 +67,9 @@ async fn examine(config: Result<Config, Mistakes>, json: bool) -> anyhow::Result
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
-    log::init(config.process.log_format, &config.process.log_filter);
+    let plan = config.process.traces.as_ref();
+    let traces = plan.map(|plan| Traces::start(plan, "tandem-gateway", env!("CARGO_PKG_VERSION"))).transpose()?;
+    log::init(config.process.log_format, &config.process.log_filter, traces.as_ref());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), open_files = files::raise_limit(), "gateway");
     let listener = TcpListener::bind(config.listen)
         .await
@@ -75,7 +78,11 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         TcpListener::bind(config.operations).await.with_context(|| format!("OPS_LISTEN: {}", config.operations))?;
     let shutdown = shutdown::on_signal()?;
     config.routes.reload_on_hangup()?;
-    gateway::run(config, listener, operations, shutdown).await?;
+    let ended = gateway::run(config, listener, operations, shutdown).await;
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
+    ended?;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
 }

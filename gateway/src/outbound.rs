@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
+use telemetry::traces::TraceContext;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::{Instant, sleep},
 };
+use tracing::Span;
 use url::form_urlencoded;
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
     problem::{carrier_code, carrier_detail, twilio_code},
     rate::Rate,
     registry::{Fault, Registry, Status},
-    routes,
+    routes, traces,
     twilio::rest::{AnsweringMachine, CallResource, CreateCall, End, Recording, RecordingTrack},
 };
 
@@ -42,6 +44,7 @@ pub(crate) struct Outbound {
     dials: mpsc::Sender<Dial>,
     ends: mpsc::Sender<Ending>,
     backlog: Arc<AtomicUsize>,
+    registry: Registry,
     /// The setting without which no call can be placed, where it is missing.
     missing: Option<&'static str>,
 }
@@ -52,6 +55,8 @@ struct Dial {
     id: String,
     call: NewCall,
     answer: oneshot::Sender<Dialled>,
+    placing: Span,
+    waiting: Span,
 }
 
 /// A call that is to end, by its CallSid.
@@ -104,7 +109,7 @@ impl Outbound {
         let (backlog, missing) = (Arc::new(AtomicUsize::new(0)), carrier.missing());
         let desk = Desk {
             carrier,
-            registry,
+            registry: registry.clone(),
             origin,
             metrics,
             dials: waiting_dials,
@@ -112,7 +117,7 @@ impl Outbound {
             backlog: Arc::clone(&backlog),
             rate: Rate::evenly(config.calls_per_second),
         };
-        (Self { dials, ends, backlog, missing }, desk)
+        (Self { dials, ends, backlog, registry, missing }, desk)
     }
 
     /// Whether calls can be placed at all.
@@ -134,9 +139,16 @@ impl Outbound {
     /// When too many wait.
     pub(crate) fn dial(&self, id: String, call: NewCall) -> Result<oneshot::Receiver<Dialled>, QueueFull> {
         let (answer, dialled) = oneshot::channel();
+        let placing = traces::placing(&id, &call.agent);
+        let trace = TraceContext::of(&placing);
+        if let Some(trace) = trace {
+            self.registry.begin_trace(&id, trace);
+        }
+        let waiting = traces::waiting(trace);
         self.backlog.fetch_add(1, Ordering::Relaxed);
-        if self.dials.try_send(Dial { id, call, answer }).is_err() {
+        if let Err(full) = self.dials.try_send(Dial { id, call, answer, placing, waiting }) {
             self.backlog.fetch_sub(1, Ordering::Relaxed);
+            traces::not_placed(&full.into_inner().placing);
             return Err(QueueFull);
         }
         Ok(dialled)
@@ -169,9 +181,14 @@ impl Desk {
                 let (carrier, registry, origin) = (carrier.clone(), registry.clone(), origin.clone());
                 let metrics = metrics.clone();
                 tokio::spawn(async move {
-                    let Dial { id, call, answer } = dial;
+                    let Dial { id, call, answer, placing, waiting } = dial;
+                    drop(waiting);
                     // Whoever asked may not wait any more; the registry knows.
+                    let carrier = carrier.below(TraceContext::of(&placing));
                     let dialled = place(&carrier, &registry, &origin, &id, &call).await;
+                    let call_sid = registry.read(&id, |record| record.call_sid.clone()).flatten();
+                    traces::placed(&placing, &dialled, call_sid.as_deref());
+                    drop(placing);
                     metrics.dialled(match &dialled {
                         Dialled::Placed => Outcome::Placed,
                         Dialled::CalledOff => Outcome::CalledOff,
@@ -187,7 +204,7 @@ impl Desk {
             let slots = Arc::new(Semaphore::new(CONCURRENT));
             while let Some(Ending { call_sid, how, answer }) = ends.recv().await {
                 let slot = Arc::clone(&slots).acquire_owned().await;
-                let carrier = carrier.clone();
+                let carrier = carrier.below(registry.trace(&call_sid));
                 tokio::spawn(async move {
                     if let Err(Err(error)) = answer.send(carrier.end(&call_sid, how).await.map(drop)) {
                         tracing::warn!(call_sid, why = carrier_code(&error), "a call could not be ended");

@@ -98,7 +98,7 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
-    const fn status(&self) -> (StatusCode, &'static str) {
+    pub(crate) const fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Signature { .. } => (StatusCode::FORBIDDEN, "signature_invalid"),
             Self::Account => (StatusCode::FORBIDDEN, "account_unknown"),

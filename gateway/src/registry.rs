@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use telemetry::traces::TraceContext;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -20,7 +21,7 @@ mod record;
 mod timeline;
 
 pub(crate) use book::{Book, Fingerprint, Key, Known, Which};
-pub(crate) use record::{After, Direction, Fault, Record, Report, Status, Stream};
+pub(crate) use record::{After, Direction, Fault, Record, Report, Status, Stream, after};
 pub(crate) use timeline::Entry;
 
 /// Directives that may wait for the task of a call; beyond it the API says that the call is busy.
@@ -52,6 +53,13 @@ pub(crate) struct Attached {
     pub(crate) directives: mpsc::Receiver<Box<Directive>>,
     /// What answered, where that is known already.
     pub(crate) answered_by: Option<String>,
+    /// Our id of the call, and who dialled.
+    pub(crate) id: String,
+    pub(crate) direction: Direction,
+    /// When its TwiML was answered.
+    pub(crate) invited: Option<Duration>,
+    /// Its trace, where one has begun.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Why a call is not added.
@@ -92,14 +100,31 @@ impl Registry {
     pub(crate) fn stream_began(&self, call_sid: &str, from: &str, to: &str) -> Attached {
         self.incoming(call_sid, from, to, |_| {});
         let (line, directives) = mpsc::channel(WAITING_DIRECTIVES);
-        let answered_by =
-            self.change(call_sid, |record, now| (record.answered_by.clone(), record.stream_began(line, now))).flatten();
-        Attached { directives, answered_by }
+        let known = self.change(call_sid, |record, now| {
+            let known = (record.answered_by.clone(), record.id.clone(), record.direction, record.times.invited);
+            ((known, record.trace), record.stream_began(line, now))
+        });
+        let unknown = || ((None, String::new(), Direction::Inbound, None), None);
+        let ((answered_by, id, direction, invited), trace) = known.unwrap_or_else(unknown);
+        Attached { directives, answered_by, id, direction, invited, trace }
     }
 
     /// The media stream of this call ended.
     pub(crate) fn stream_ended(&self, call_sid: &str, reason: &EndReason, stats: Stats) {
         self.change(call_sid, |record, now| ((), record.stream_ended(reason, stats, now)));
+    }
+
+    /// The trace of this call, where one has begun.
+    pub(crate) fn trace(&self, id: &str) -> Option<TraceContext> {
+        self.read(id, |record| record.trace).flatten()
+    }
+
+    /// Begins the trace of this call, unless it has one.
+    pub(crate) fn begin_trace(&self, id: &str, trace: TraceContext) {
+        self.change(id, |record, _| {
+            record.trace.get_or_insert(trace);
+            ((), None)
+        });
     }
 
     /// What comes after the stream of this call. A call that we do not know was on a gateway that is gone.

@@ -21,7 +21,8 @@ pub const MAX_ROUTES: usize = 10_000;
 pub const MAX_PARAMETERS: usize = 32;
 
 /// Names of the stream's `<Parameter>`s that the gateway itself uses; no route may.
-pub const RESERVED_NAMES: [&str; 6] = [crate::ticket::PARAMETER, "from", "to", DIRECTION, AGENT, LANGUAGE];
+pub const RESERVED_NAMES: [&str; 7] =
+    [crate::ticket::PARAMETER, "from", "to", DIRECTION, AGENT, LANGUAGE, telemetry::traces::TRACEPARENT];
 
 /// Name of the `<Parameter>` that tells who dialled.
 pub const DIRECTION: &str = "direction";

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use hyper::upgrade::OnUpgrade;
-use telemetry::shards::Seat;
+use telemetry::{
+    shards::Seat,
+    traces::{TRACEPARENT, TraceContext},
+};
+use tracing::Span;
 use warp::{Reply, reply::Response};
 
 use crate::{
@@ -17,6 +21,7 @@ use crate::{
     routes::{self, Incoming},
     socket::{self, BadHandshake, Socket},
     ticket::{self, Nonce},
+    traces,
     twilio::{
         signature::{self, Body},
         twiml::{self, Twiml},
@@ -53,6 +58,17 @@ impl Signed {
 pub(crate) fn incoming(around: &Surroundings, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
+    let route = ("POST /voice/incoming", "/voice/incoming");
+    traced(around, route, call_sid, call_sid, |span| announced(around, &signed, call_sid, &webhook.target, span))
+}
+
+fn announced(
+    around: &Surroundings,
+    signed: &Signed,
+    call_sid: &str,
+    target: &str,
+    span: &Span,
+) -> Result<Response, Problem> {
     let Surroundings { config, calls, .. } = around;
     if let Err(refused) = calls.announce(call_sid, now()) {
         return Ok(turn_away(config, call_sid, refused));
@@ -60,17 +76,32 @@ pub(crate) fn incoming(around: &Surroundings, webhook: &Webhook) -> Result<Respo
     let of = |name| twiml::fitting(name, signed.get(name).unwrap_or_default());
     let mut taken = None;
     around.registry.incoming(call_sid, &of("From"), &of("To"), |record| {
-        taken = route(around, &signed, &webhook.target, record);
+        record.trace = TraceContext::of(span);
+        taken = route(around, signed, target, record);
     });
-    let is_voice = webhook.target.split('?').next().is_some_and(|path| path.trim_end_matches('/') == "/voice");
+    let is_voice = target.split('?').next().is_some_and(|path| path.trim_end_matches('/') == "/voice");
     tracing::info!(call_sid, route = taken, "call incoming");
-    connect(around, call_sid, is_voice, None)
+    connect(around, call_sid, is_voice, None, span)
 }
 
 /// Somebody answered a call that we placed: the TwiML that connects it.
 pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
+    let route = ("POST /voice/outbound/{id}", "/voice/outbound/{id}");
+    traced(around, route, call_sid, id, |span| {
+        picked_up(around, id, call_sid, span, || adopt(around, id, call_sid, &signed, &queried(&webhook.target), span))
+    })
+}
+
+/// `adopt` takes over a call that is not known, and says whether it could.
+fn picked_up(
+    around: &Surroundings,
+    id: &str,
+    call_sid: &str,
+    span: &Span,
+    adopt: impl Fn() -> bool,
+) -> Result<Response, Problem> {
     let answered = around.registry.change(id, |record, now| {
         let is_ours = record.call_sid.get_or_insert_with(|| call_sid.to_owned()) == call_sid;
         let event = if is_ours { record.enter(Status::InProgress, now) } else { None };
@@ -84,12 +115,12 @@ pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Re
                 return Ok(turn_away(&around.config, call_sid, refused));
             }
             tracing::info!(call_sid, call = id, "outbound call answered");
-            connect(around, call_sid, false, None)
+            connect(around, call_sid, false, None, span)
         }
         Some(None) => Err(Problem::CallUnknown),
         // Somebody is on the line whom this gateway did not call, or has forgotten.
-        None => match adopt(around, id, call_sid, &signed, &queried(&webhook.target)) {
-            true => outbound(around, id, webhook),
+        None => match adopt() {
+            true => picked_up(around, id, call_sid, span, adopt),
             false => {
                 tracing::warn!(call_sid, "an outbound call that this gateway does not know was answered");
                 Ok(fallback(&around.config))
@@ -99,7 +130,7 @@ pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Re
 }
 
 /// Takes over an answered call whose address names the agent. False when it does not.
-fn adopt(around: &Surroundings, id: &str, call_sid: &str, signed: &Signed, queried: &Signed) -> bool {
+fn adopt(around: &Surroundings, id: &str, call_sid: &str, signed: &Signed, queried: &Signed, span: &Span) -> bool {
     let Some(agent) = queried.get(routes::AGENT) else { return false };
     let of = |name| twiml::fitting(name, signed.get(name).unwrap_or_default());
     let mut record = Record::new(id.to_owned(), Direction::Outbound, of("From"), of("To"), since_epoch());
@@ -107,6 +138,7 @@ fn adopt(around: &Surroundings, id: &str, call_sid: &str, signed: &Signed, queri
     agent.clone_into(&mut record.agent);
     queried.get(routes::LANGUAGE).unwrap_or_default().clone_into(&mut record.language);
     record.webhook.clone_from(&around.config.events.url);
+    record.trace = TraceContext::of(span);
     around.registry.adopt(record)
 }
 
@@ -153,6 +185,11 @@ fn queried(target: &str) -> Signed {
 pub(crate) fn after(around: &Surroundings, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
+    let route = ("POST /voice/after", "/voice/after");
+    traced(around, route, call_sid, call_sid, |span| next(around, call_sid, span))
+}
+
+fn next(around: &Surroundings, call_sid: &str, span: &Span) -> Result<Response, Problem> {
     let dialled = around.config.origin.http("/voice/dialled");
     around.calls.forget(call_sid);
     Ok(match around.registry.after(call_sid) {
@@ -167,7 +204,7 @@ pub(crate) fn after(around: &Surroundings, webhook: &Webhook) -> Result<Response
             fallback(&around.config)
         }
         After::Say(words) if around.calls.hold(call_sid, now()).is_ok() => {
-            connect(around, call_sid, false, Some(&words))?
+            connect(around, call_sid, false, Some(&words), span)?
         }
         After::Say(words) => {
             around.registry.settle(call_sid);
@@ -187,15 +224,20 @@ pub(crate) fn after(around: &Surroundings, webhook: &Webhook) -> Result<Response
 pub(crate) fn dialled(around: &Surroundings, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
+    let route = ("POST /voice/dialled", "/voice/dialled");
+    traced(around, route, call_sid, call_sid, |_| Ok(handed_on(around, call_sid, &signed)))
+}
+
+fn handed_on(around: &Surroundings, call_sid: &str, signed: &Signed) -> Response {
     let outcome = signed.get("DialCallStatus").unwrap_or_default();
     let was_answered = matches!(outcome, "completed" | "answered");
     tracing::info!(call_sid, was_answered, "the call that was handed on has ended");
     around.registry.settle(call_sid);
-    Ok(match &around.config.fallback {
+    match &around.config.fallback {
         // A caller that nobody took is told so, unless the fallback was what nobody took.
         Fallback::Say(_) if !was_answered => fallback(&around.config),
         Fallback::Say(_) | Fallback::Dial(_) => xml(&Twiml::Hangup),
-    })
+    }
 }
 
 /// Twilio opens the media socket.
@@ -235,8 +277,20 @@ pub(crate) fn health(around: &Surroundings) -> Response {
 }
 
 /// `<Connect>` for a call that the registry knows, with a fresh ticket.
-fn connect(around: &Surroundings, call_sid: &str, is_voice: bool, say: Option<&str>) -> Result<Response, Problem> {
-    let record = around.registry.get(call_sid).ok_or(Problem::Internal)?;
+fn connect(
+    around: &Surroundings,
+    call_sid: &str,
+    is_voice: bool,
+    say: Option<&str>,
+    span: &Span,
+) -> Result<Response, Problem> {
+    let record = around.registry.change(call_sid, |record, now| {
+        record.times.invited = Some(now);
+        (record.clone(), None)
+    });
+    let record = record.ok_or(Problem::Internal)?;
+    traces::describe(span, &record);
+    let trace = TraceContext::of(span).map(|trace| trace.to_string());
     let mut nonce = Nonce::default();
     getrandom::fill(&mut nonce).map_err(|_| Problem::Internal)?;
     let ticket = around.ticket_key.mint(call_sid, since_epoch(), nonce);
@@ -256,6 +310,9 @@ fn connect(around: &Surroundings, call_sid: &str, is_voice: bool, say: Option<&s
     if !record.language.is_empty() {
         parameters.push((routes::LANGUAGE, &record.language));
     }
+    if let Some(trace) = &trace {
+        parameters.push((TRACEPARENT, trace));
+    }
     parameters.extend(record.parameters.expose().iter().map(|(name, value)| (name.as_str(), value.as_str())));
     Ok(xml(&Twiml::Connect {
         stream: &around.config.origin.websocket(&stream),
@@ -264,6 +321,20 @@ fn connect(around: &Surroundings, call_sid: &str, is_voice: bool, say: Option<&s
         parameters: &parameters,
         say: say.map(|words| (words, record.language.as_str())),
     }))
+}
+
+/// Answers a webhook under a span of its own, below the trace of the call `id`.
+fn traced(
+    around: &Surroundings,
+    route: (&'static str, &'static str),
+    call_sid: &str,
+    id: &str,
+    answer: impl FnOnce(&Span) -> Result<Response, Problem>,
+) -> Result<Response, Problem> {
+    let span = traces::webhook(route, call_sid, || around.registry.trace(id));
+    let answer = answer(&span);
+    traces::answered(&span, &answer);
+    answer
 }
 
 pub(crate) fn verify(around: &Surroundings, Webhook { target, headers, body }: &Webhook) -> Result<Signed, Problem> {

@@ -14,10 +14,11 @@ use proto::v1::{
     self, CloseReason, ConverseRequest, ConverseResponse, converse_request, converse_response,
     voice_service_client::VoiceServiceClient,
 };
+use telemetry::traces::{TRACEPARENT, TraceContext};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{
-    Code, Status, Streaming,
+    Code, Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -103,7 +104,7 @@ impl Dialer {
     }
 
     /// Finds a worker that takes the call.
-    pub(crate) async fn open(&self, open: v1::Open) -> Result<Link, NoWorker> {
+    pub(crate) async fn open(&self, open: v1::Open, trace: Option<TraceContext>) -> Result<Link, NoWorker> {
         let mut candidates = self.fleet.workers();
         let mut worst = NoWorker::Unreachable;
         for _ in 0..ATTEMPTS {
@@ -116,7 +117,7 @@ impl Dialer {
                     continue;
                 }
             };
-            let asked = ask(&worker, connection.channel.clone(), line, open.clone());
+            let asked = ask(&worker, connection.channel.clone(), line, open.clone(), trace);
             let refusal = match timeout(ATTEMPT_LIMIT, asked).await {
                 Ok(Ok(link)) => return Ok(link),
                 Ok(Err(status)) => Refusal::from(&status),
@@ -188,12 +189,22 @@ impl Dialer {
 }
 
 /// Asks a worker to take a call.
-async fn ask(worker: &Arc<Worker>, channel: Channel, line: Line, open: v1::Open) -> Result<Link, Status> {
+async fn ask(
+    worker: &Arc<Worker>,
+    channel: Channel,
+    line: Line,
+    open: v1::Open,
+    trace: Option<TraceContext>,
+) -> Result<Link, Status> {
     let occupied = worker.occupy();
     let (up, requests) = mpsc::channel(OUTBOUND_MESSAGES);
     let _ = up.try_send(Box::new(ConverseRequest { message: Some(converse_request::Message::Open(Box::new(open))) }));
     let mut client = VoiceServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let mut down = client.converse(ReceiverStream::new(requests).map(|message| *message)).await?.into_inner();
+    let mut request = Request::new(ReceiverStream::new(requests).map(|message| *message));
+    if let Some(Ok(trace)) = trace.map(|trace| trace.to_string().parse()) {
+        request.metadata_mut().insert(TRACEPARENT, trace);
+    }
+    let mut down = client.converse(request).await?.into_inner();
     let Some(ConverseResponse { message: Some(converse_response::Message::Ready(ready)) }) = down.message().await?
     else {
         return Err(Status::internal("the first message of a worker must be `ready`"));
@@ -412,7 +423,7 @@ mod tests {
         })
         .await
         .unwrap();
-        assert_eq!(dialer.open(v1::Open::default()).await.unwrap_err(), NoWorker::Unreachable);
+        assert_eq!(dialer.open(v1::Open::default(), None).await.unwrap_err(), NoWorker::Unreachable);
 
         // The network is back.
         let heard = async {
@@ -425,7 +436,7 @@ mod tests {
             }
         };
         drop(filler);
-        let asking = tokio::spawn(async move { dialer.open(v1::Open::default()).await });
+        let asking = tokio::spawn(async move { dialer.open(v1::Open::default(), None).await });
         // That call, and no packet of the one before sent again a second later.
         tokio::select! {
             beginning = timeout(DEADLINE, heard) => assert_eq!(&beginning.unwrap(), b"PRI"),

@@ -174,6 +174,11 @@ impl TraceContext {
     }
 }
 
+/// Records a number. Attributes have signed ones only; any other kind would become text.
+pub fn count(span: &Span, field: &'static str, number: u128) {
+    span.record(field, i64::try_from(number).unwrap_or(i64::MAX));
+}
+
 /// The field `trace_id` of a line of the log: absent where no trace is kept.
 pub fn logged(trace: Option<TraceContext>) -> Option<field::DisplayValue<TraceId>> {
     trace.and_then(TraceContext::trace_id).map(field::display)

@@ -294,7 +294,7 @@ impl Drop for Process {
 /// The name of every setting of either service.
 pub fn setting_names() -> impl Iterator<Item = &'static str> {
     let (gateway, worker) = (&gateway::config::SETTINGS, &audio_worker::config::SETTINGS);
-    gateway.iter().chain(worker).map(|setting| setting.name)
+    gateway.iter().chain(worker.iter()).map(|setting| setting.name)
 }
 
 impl Ports {

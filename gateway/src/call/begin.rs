@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use proto::v1;
+use telemetry::traces::{self, TRACEPARENT, TraceContext};
 
 use super::{Surroundings, since_epoch};
-use crate::{routes, ticket, twilio::message::Start};
+use crate::{config::Config, routes, ticket, twilio::message::Start};
 
 /// Checks the ticket of a stream, and spends it.
 pub(super) fn authorize(
@@ -20,17 +21,28 @@ pub(super) fn authorize(
     calls.spend(good, since_epoch())
 }
 
+/// The trace that the TwiML of this call says it is part of: believed where a ticket showed that the TwiML is ours.
+pub(super) fn announced_trace(config: &Config, start: &Start) -> Option<TraceContext> {
+    start.parameters.get(TRACEPARENT).filter(|_| config.require_ticket)?.parse().ok()
+}
+
 /// What the worker is told of the call, from the `<Parameter>`s of our TwiML.
-pub(super) fn opening(start: Start, default_agent: &str) -> v1::Open {
+pub(super) fn opening(start: Start, default_agent: &str, trace: Option<TraceContext>) -> v1::Open {
     let mut parameters: BTreeMap<_, _> = start.parameters;
     parameters.remove(ticket::PARAMETER);
+    parameters.remove(TRACEPARENT);
     let mut take = |name| parameters.remove(name).unwrap_or_default();
     let (from, to, agent, language) = (take("from"), take("to"), take(routes::AGENT), take(routes::LANGUAGE));
     let direction = match take(routes::DIRECTION).as_str() {
         "outbound" => v1::Direction::Outbound,
         _ => v1::Direction::Inbound,
     };
-    tracing::info!(call_sid = start.call_sid, stream_sid = start.stream_sid, "call began");
+    tracing::info!(
+        call_sid = start.call_sid,
+        stream_sid = start.stream_sid,
+        trace_id = traces::logged(trace),
+        "call began"
+    );
     v1::Open {
         call_id: start.call_sid,
         stream_id: start.stream_sid,

@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
+use telemetry::traces::logged;
 use tokio::time::timeout;
 
 use super::{Call, WorkerSide, now};
@@ -45,11 +46,14 @@ impl Call {
         let _ = timeout(CLOSE_LIMIT, gone).await;
     }
 
-    pub(super) fn note_end(&self, reason: &EndReason) {
+    pub(super) fn note_end(&mut self, reason: &EndReason) {
+        let trace_id = logged(self.trace.context());
+        self.trace.end(reason, self.session.stats());
         let (stats, lasted) = (self.session.stats(), now() - self.began);
         self.surroundings.metrics.call_ended(reason.label(), lasted, stats);
         tracing::info!(
             call_sid = self.call_sid,
+            trace_id,
             reason = reason.label(),
             seconds = lasted.as_secs_f32(),
             caller_frames = stats.caller_frames,

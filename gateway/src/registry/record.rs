@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use telemetry::Sensitive;
+use telemetry::{Sensitive, traces::TraceContext};
 use tokio::sync::mpsc;
 
 use super::timeline::Timeline;
@@ -34,6 +34,8 @@ pub(crate) struct Record {
     sequence: Option<u64>,
     pub(crate) answered_by: Option<String>,
     pub(crate) times: Times,
+    /// Below which everything of this call is traced.
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) stream: Stream,
     pub(crate) end_reason: Option<&'static str>,
     /// The agent neither hears nor talks.
@@ -149,6 +151,8 @@ pub(crate) struct Times {
     pub(crate) created: Duration,
     pub(crate) dialled: Option<Duration>,
     pub(crate) answered: Option<Duration>,
+    /// The newest TwiML that asks for a media stream.
+    pub(crate) invited: Option<Duration>,
     pub(crate) stream_began: Option<Duration>,
     pub(crate) stream_ended: Option<Duration>,
     pub(crate) ended: Option<Duration>,
@@ -214,6 +218,7 @@ impl Record {
             sequence: None,
             answered_by: None,
             times: Times { created: now, changed: now, ..Times::default() },
+            trace: None,
             stream: Stream::Awaited,
             end_reason: None,
             held: false,
@@ -322,7 +327,8 @@ impl Record {
     }
 }
 
-fn after(reason: &EndReason) -> After {
+/// What comes after a stream that ended for `reason`.
+pub(crate) fn after(reason: &EndReason) -> After {
     match reason {
         EndReason::CallerHangup
         | EndReason::CallerLost

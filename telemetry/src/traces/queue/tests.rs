@@ -65,7 +65,7 @@ fn span(flags: TraceFlags) -> SpanData {
 /// Puts spans in at their times (ms), ends at `end`, and answers what came when, and how many were dropped.
 async fn run(answer: Answer, spans: &[(u64, usize)], end: u64) -> (Vec<(u64, usize)>, u64) {
     let (inlet, outlet) = queue(BATCHING);
-    let begun = Instant::now();
+    let begun = now();
     let collector = Collector { begun, batches: Mutex::default(), answer };
     let (stop, dropped) = (CancellationToken::new(), Arc::clone(&inlet.dropped));
     let feed = async {
@@ -81,6 +81,11 @@ async fn run(answer: Answer, spans: &[(u64, usize)], end: u64) -> (Vec<(u64, usi
     };
     tokio::join!(outlet.run(&collector, &stop), feed);
     (collector.batches.into_inner().unwrap(), dropped.load(Ordering::Relaxed))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a paused clock")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[tokio::test(start_paused = true)]
