@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use humantime::format_rfc3339_millis;
 use serde_json::{Value, json};
+use telemetry::traces::TraceContext;
 
 use crate::{
     call::at,
@@ -73,6 +74,7 @@ pub(crate) fn bundle(record: &Record, counters: Option<&Stats>, now: Duration) -
     };
     json!({
         "gateway_version": env!("CARGO_PKG_VERSION"),
+        "trace_id": record.trace.and_then(TraceContext::trace_id).map(|id| id.to_string()),
         "call": call,
         "timeline": record.timeline.entries().iter().map(entry).collect::<Vec<_>>(),
         "timeline_dropped": record.timeline.dropped(),
