@@ -17,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp proof captures up down containers twilio-python schemathesis metrics k8s proto-lint buf
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp proof captures up down containers twilio-python schemathesis metrics k8s traces proto-lint buf
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ metrics: ## Alerts, dashboards and a real Prometheus against the pair (needs pro
 
 k8s: ## Render and check deploy/k8s, and the check itself (needs python3 and kubectl; fetches them)
 	.ci/k8s
+
+traces: ## The trace of a call, through a real collector into a real store (needs python3; fetches both, 1 GB)
+	.ci/traces
 
 proto-lint: $(BUF) ## Lint the contract, compare it with the last release's (fetches buf; needs npm)
 	$(BUF) lint

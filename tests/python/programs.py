@@ -77,13 +77,14 @@ def simulated_twilio(binaries, token, *flags):
         raise
 
 
-def pair(binaries, token, public_url, port=None, more_settings=None, operations=None):
+def pair(binaries, token, public_url, port=None, more_settings=None, worker_settings=None, operations=None):
     """A worker and a gateway that knows it; the gateway's address. `operations`: the gateway's and the worker's port."""
     worker_port, port = free_port(), port or free_port()
     operations, worker_operations = operations or (free_port(), free_port())
     started = []
     try:
         settings = {"WORKER_LISTEN": f"127.0.0.1:{worker_port}", "OPS_LISTEN": f"127.0.0.1:{worker_operations}"}
+        settings.update(worker_settings or {})
         started.append(Program([f"{binaries}/audio-worker"], settings))
         settings = {
             "TWILIO_AUTH_TOKEN": token,
