@@ -19,17 +19,13 @@ use crate::{
 const ERROR: &str = "ERROR";
 
 /// A webhook of Twilio's for a call, below what is known of it, if anything is: the first one begins the trace of a call
-/// that comes in. `name` is the method and `route`.
-pub(crate) fn webhook(
-    (name, route): (&'static str, &'static str),
-    call_sid: &str,
-    known: impl FnOnce() -> Option<TraceContext>,
-) -> Span {
+/// that comes in.
+pub(crate) fn webhook(route: &'static str, call_sid: &str, known: impl FnOnce() -> Option<TraceContext>) -> Span {
     let span = info_span!(
         target: TARGET,
         parent: None,
         "webhook",
-        otel.name = name,
+        otel.name = format!("POST {route}"),
         otel.kind = "server",
         otel.status_code = Empty,
         http.request.method = "POST",

@@ -58,8 +58,9 @@ impl Signed {
 pub(crate) fn incoming(around: &Surroundings, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
-    let route = ("POST /voice/incoming", "/voice/incoming");
-    traced(around, route, call_sid, call_sid, |span| announced(around, &signed, call_sid, &webhook.target, span))
+    traced(around, "/voice/incoming", call_sid, call_sid, |span| {
+        announced(around, &signed, call_sid, &webhook.target, span)
+    })
 }
 
 fn announced(
@@ -88,8 +89,7 @@ fn announced(
 pub(crate) fn outbound(around: &Surroundings, id: &str, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
-    let route = ("POST /voice/outbound/{id}", "/voice/outbound/{id}");
-    traced(around, route, call_sid, id, |span| {
+    traced(around, "/voice/outbound/{id}", call_sid, id, |span| {
         picked_up(around, id, call_sid, span, || adopt(around, id, call_sid, &signed, &queried(&webhook.target), span))
     })
 }
@@ -185,8 +185,7 @@ fn queried(target: &str) -> Signed {
 pub(crate) fn after(around: &Surroundings, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
-    let route = ("POST /voice/after", "/voice/after");
-    traced(around, route, call_sid, call_sid, |span| next(around, call_sid, span))
+    traced(around, "/voice/after", call_sid, call_sid, |span| next(around, call_sid, span))
 }
 
 fn next(around: &Surroundings, call_sid: &str, span: &Span) -> Result<Response, Problem> {
@@ -224,8 +223,7 @@ fn next(around: &Surroundings, call_sid: &str, span: &Span) -> Result<Response, 
 pub(crate) fn dialled(around: &Surroundings, webhook: &Webhook) -> Result<Response, Problem> {
     let signed = verify(around, webhook)?;
     let call_sid = signed.call_sid()?;
-    let route = ("POST /voice/dialled", "/voice/dialled");
-    traced(around, route, call_sid, call_sid, |_| Ok(handed_on(around, call_sid, &signed)))
+    traced(around, "/voice/dialled", call_sid, call_sid, |_| Ok(handed_on(around, call_sid, &signed)))
 }
 
 fn handed_on(around: &Surroundings, call_sid: &str, signed: &Signed) -> Response {
@@ -326,7 +324,7 @@ fn connect(
 /// Answers a webhook under a span of its own, below the trace of the call `id`.
 fn traced(
     around: &Surroundings,
-    route: (&'static str, &'static str),
+    route: &'static str,
     call_sid: &str,
     id: &str,
     answer: impl FnOnce(&Span) -> Result<Response, Problem>,
