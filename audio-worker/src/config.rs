@@ -4,14 +4,18 @@ use std::{net::SocketAddr, sync::LazyLock};
 
 use telemetry::{
     settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
+    tls::{Identity, TLS_CA, TLS_CERT, TLS_KEY},
     traces,
 };
 
 /// Settings that only the worker has, or has otherwise.
-const OWN_SETTINGS: [Setting; 7] = [
+const OWN_SETTINGS: [Setting; 10] = [
     Setting { name: "WORKER_LISTEN", default: Some("0.0.0.0:50051"), help: "Address of the gRPC service" },
     Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9465"), help: "Address of /livez, /readyz and /metrics" },
     Setting { name: "WORKER_MAX_CALLS", default: Some("500"), help: "Conversations at a time; more are refused" },
+    TLS_CERT,
+    TLS_KEY,
+    TLS_CA,
     DRAIN_SECONDS,
     SHARDS,
     LOG_FORMAT,
@@ -22,7 +26,7 @@ const OWN_SETTINGS: [Setting; 7] = [
 pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| [&OWN_SETTINGS[..], &traces::SETTINGS].concat());
 
 /// What the worker runs with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// gRPC.
     pub listen: SocketAddr,
@@ -30,6 +34,8 @@ pub struct Config {
     pub operations: SocketAddr,
     /// Conversations at a time.
     pub max_calls: u32,
+    /// When given, only gateways of its authority are talked to.
+    pub tls: Option<Identity>,
     /// Drain, threads, logs.
     pub process: Process,
 }
@@ -44,11 +50,13 @@ impl Config {
         let listen = reader.parsed("WORKER_LISTEN");
         let operations = reader.parsed("OPS_LISTEN");
         let max_calls = reader.number("WORKER_MAX_CALLS", 1..=100_000);
+        let tls = Identity::read(&mut reader);
         let process = reader.process();
         let config = listen.zip(operations).map(|(listen, operations)| Self {
             listen,
             operations,
             max_calls: u32::try_from(max_calls).unwrap_or(u32::MAX),
+            tls,
             process,
         });
         reader.finish(config)

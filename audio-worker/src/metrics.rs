@@ -46,6 +46,7 @@ struct Instruments {
     interrupts: IntCounter,
     orders: IntCounterVec,
     late_seconds: Histogram,
+    handshakes_failed: IntCounter,
 }
 
 impl Metrics {
@@ -85,6 +86,10 @@ impl Metrics {
                 "How late a conversation's audio was sent at worst",
                 &LATE_SECONDS,
             )?,
+            handshakes_failed: names.counter(
+                "handshakes_failed_total",
+                "Connections that did not show who they are: no TLS, or no trust",
+            )?,
             register: names,
         }));
         for reason in EndReason::ALL {
@@ -113,6 +118,12 @@ impl Metrics {
         at.orders.with_label_values(&["taken"]).inc_by(turn.orders);
         at.orders.with_label_values(&["refused"]).inc_by(turn.orders_refused);
         at.late_seconds.observe(turn.late_peak.as_secs_f64());
+    }
+
+    /// A peer failed its TLS handshake; how many did.
+    pub(crate) fn handshake_failed(&self) -> u64 {
+        self.0.handshakes_failed.inc();
+        self.0.handshakes_failed.get()
     }
 
     /// The answer to Prometheus, in its text format.

@@ -8,12 +8,8 @@ use axum::{
     routing::get,
 };
 use proto::v1::{audio_service_server::AudioServiceServer, voice_service_server::VoiceServiceServer};
-use telemetry::{
-    metrics::TEXT_FORMAT,
-    shards::{Arrivals, Shards},
-};
+use telemetry::{metrics::TEXT_FORMAT, shards::Shards, tls};
 use tokio::{net::TcpListener, time::timeout};
-use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -21,7 +17,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     audio_service::{self, Audio},
     config::Config,
-    connection::Connection,
+    connection::connections,
     conversations::{Conversations, Phase},
     metrics::Metrics,
     voice_service::Voice,
@@ -58,6 +54,7 @@ pub(crate) async fn serve(
     let closed = CancellationToken::new();
     let shards = Shards::start(config.process.shards, "worker", {
         let (voice, closed, max_calls) = (voice.clone(), closed.clone(), config.max_calls);
+        let identity = config.tls.clone();
         move |_, arrivals| {
             let server = Server::builder()
                 .initial_connection_window_size(CONNECTION_WINDOW)
@@ -73,6 +70,7 @@ pub(crate) async fn serve(
                         .max_decoding_message_size(audio_service::MAX_MESSAGE_BYTES)
                         .max_encoding_message_size(6 * audio_service::MAX_MESSAGE_BYTES),
                 );
+            let incoming = connections(arrivals, identity.clone(), voice.metrics.clone());
             let closed = closed.clone();
             async move {
                 let reflection = || {
@@ -88,9 +86,7 @@ pub(crate) async fn serve(
                     }
                 };
                 let server = server.add_service(v1).add_service(v1alpha);
-                if let Err(error) =
-                    server.serve_with_incoming_shutdown(connections(arrivals), closed.cancelled_owned()).await
-                {
+                if let Err(error) = server.serve_with_incoming_shutdown(incoming, closed.cancelled_owned()).await {
                     tracing::error!(%error, "the gRPC service failed");
                 }
             }
@@ -98,7 +94,10 @@ pub(crate) async fn serve(
     })?;
     let watched = (conversations.clone(), voice.metrics.clone());
     let ops = tokio::spawn(serve_operations(operations, watched, closed.clone()));
-    tracing::info!(address = %listener.local_addr()?, shards = config.process.shards, "gRPC service up");
+    let looking =
+        config.tls.clone().map(|identity| tokio::spawn(async move { identity.follow(tls::LOOK_EVERY).await }));
+    let address = listener.local_addr()?;
+    tracing::info!(%address, shards = config.process.shards, mutual_tls = config.tls.is_some(), "gRPC service up");
 
     shards.accept(&listener, MAX_CONNECTIONS, &shutdown).await;
     drain(&conversations, &health, config.process.drain).await;
@@ -108,6 +107,9 @@ pub(crate) async fn serve(
         tracing::warn!("some connections did not close in time");
     }
     let _ = ops.await;
+    if let Some(looking) = looking {
+        looking.abort();
+    }
     Ok(())
 }
 
@@ -126,12 +128,6 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
     for service in ["", "tandem.voice.v1.VoiceService", "tandem.voice.v1.AudioService"] {
         health.set_service_status(service, status).await;
     }
-}
-
-fn connections(arrivals: Arrivals) -> impl Stream<Item = io::Result<Connection>> {
-    futures_util::stream::unfold(arrivals, async |mut arrivals| {
-        arrivals.next().await.map(|(stream, seat)| (Ok(Connection::new(stream, seat)), arrivals))
-    })
 }
 
 async fn serve_operations(

@@ -7,6 +7,7 @@
 //! - [`settings`]: flags, environment and `.env`, read once; every mistake reported together.
 //! - [`shards`]: current-thread runtimes, one a core, fed by one accept loop.
 //! - [`shutdown`]: the signals that end a service.
+//! - [`tls`]: who the pair's halves are to each other.
 //! - [`traces`]: spans of calls, for an OTLP collector.
 //! - [`probe`]: the question that a container's health check asks.
 //!
@@ -21,6 +22,7 @@ mod sensitive;
 pub mod settings;
 pub mod shards;
 pub mod shutdown;
+pub mod tls;
 pub mod traces;
 
 pub use sensitive::Sensitive;

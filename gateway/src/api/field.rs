@@ -62,7 +62,10 @@ pub(super) fn check_parameters(parameters: BTreeMap<String, String>) -> Result<B
             return Err(invalid("parameters", "names must be 1 to 64 letters, digits, dots, dashes, underscores"));
         }
         if RESERVED_NAMES.contains(&name.as_str()) {
-            return Err(invalid("parameters", "ticket, from, to, direction, agent, language and traceparent are taken"));
+            return Err(invalid(
+                "parameters",
+                "ticket, from, to, direction, agent, language and traceparent are taken",
+            ));
         }
         if value.chars().count() > MAX_VALUE_CHARS || !is_text(value) {
             return Err(invalid("parameters", "values must be at most 435 characters, without control characters"));
