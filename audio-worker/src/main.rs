@@ -4,7 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use audio_worker::{Config, agent::Agents, config::SETTINGS};
-use telemetry::{files, log, probe, settings::Task, shutdown, traces::Traces};
+use telemetry::{
+    files, log, probe,
+    settings::{Task, Values},
+    shutdown,
+    traces::Traces,
+};
 use tokio::net::TcpListener;
 
 /// Exit code for settings that cannot be used (sysexits.h, EX_USAGE).
@@ -19,6 +24,9 @@ fn main() -> anyhow::Result<ExitCode> {
         &SETTINGS,
         &[],
     );
+    if task == Task::Healthcheck {
+        return healthcheck(&values);
+    }
     let config = match Config::read(&values) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -31,11 +39,21 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("the settings are good");
             Ok(ExitCode::SUCCESS)
         }
-        Task::Healthcheck => Ok(ExitCode::from(u8::from(
-            !probe::ready(config.operations).context("OPS_LISTEN does not answer; is the service up?")?,
-        ))),
+        Task::Healthcheck | Task::Serve => serve(&config),
         Task::Own { name, .. } => anyhow::bail!("{name} is no task of this service"),
-        Task::Serve => serve(&config),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a command line answers on its streams")]
+fn healthcheck(values: &Values) -> anyhow::Result<ExitCode> {
+    match probe::address(values) {
+        Ok(operations) => Ok(ExitCode::from(u8::from(
+            !probe::ready(operations).context("OPS_LISTEN does not answer; is the service up?")?,
+        ))),
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            Ok(ExitCode::from(BAD_SETTINGS))
+        }
     }
 }
 

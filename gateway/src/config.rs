@@ -6,6 +6,7 @@ use crate::{admission::Limits, route_table::RouteTable, ticket::Key};
 use telemetry::{
     Sensitive,
     settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
+    tls::{Identity, TLS_CA, TLS_CERT, TLS_KEY},
 };
 
 mod address;
@@ -16,15 +17,14 @@ mod carrier;
 mod events;
 mod routing;
 
-use address::read_origin;
 pub use address::{Origin, WorkerAddress};
 pub(crate) use address::{is_dialable, is_number};
+use address::{read_origin, read_workers};
 pub use admission::Overload;
 pub use api::{Api, Outbound};
 pub use capture::Capture;
 pub use carrier::{Carrier, Credentials};
 pub use events::Events;
-pub use routing::ROUTES_FILE;
 
 /// Settings that are read here; each part of the configuration adds its own.
 const OWN_SETTINGS: &[Setting] = &[
@@ -66,8 +66,11 @@ const OWN_SETTINGS: &[Setting] = &[
     Setting {
         name: "WORKER_URL",
         default: Some("http://127.0.0.1:50051"),
-        help: "Workers; a DNS name stands for all its addresses",
+        help: "Workers; a DNS name stands for all its addresses; https:// with TLS_CERT",
     },
+    TLS_CERT,
+    TLS_KEY,
+    TLS_CA,
     Setting { name: "DEFAULT_AGENT", default: Some("echo"), help: "Agent that takes the calls" },
     Setting {
         name: "FALLBACK_SAY",
@@ -126,6 +129,8 @@ pub struct Config {
     pub ticket_key: Option<Key>,
     /// Workers.
     pub workers: WorkerAddress,
+    /// Who we are to workers; given exactly when they have a name to show.
+    pub tls: Option<Identity>,
     /// Agent of calls that no route claims.
     pub default_agent: String,
     /// Who takes the other calls.
@@ -183,7 +188,8 @@ impl Config {
         let carrier = Carrier::read(&mut reader);
         let require_ticket = reader.switch("REQUIRE_TICKET");
         let ticket_secret = reader.secret("TICKET_KEY").or_else(|| auth_tokens.first().cloned());
-        let workers = reader.parsed("WORKER_URL");
+        let workers = read_workers(&mut reader);
+        let tls = Identity::read(&mut reader);
         let default_agent = reader.text("DEFAULT_AGENT").unwrap_or("echo").to_owned();
         let routes = routing::read(&mut reader);
         let fallback = match reader.text("FALLBACK_DIAL") {
@@ -217,6 +223,7 @@ impl Config {
                 require_ticket,
                 ticket_key,
                 workers: workers?,
+                tls,
                 default_agent,
                 routes,
                 fallback,

@@ -13,6 +13,7 @@ use crate::{client::Client, config::Config};
 mod account;
 mod public;
 mod report;
+mod trust;
 mod workers;
 
 pub use report::{Finding, Outcome, Report};

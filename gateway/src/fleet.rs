@@ -49,7 +49,7 @@ impl Fleet {
     }
 
     /// Keeps the list true, for ever.
-    pub(crate) async fn follow(&self, WorkerAddress { host, port }: &WorkerAddress) {
+    pub(crate) async fn follow(&self, WorkerAddress { host, port, .. }: &WorkerAddress) {
         let mut failing = false;
         loop {
             match timeout(RESOLVE_LIMIT, lookup_host((host.as_str(), *port))).await {

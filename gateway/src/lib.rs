@@ -2,7 +2,8 @@
 //!
 //! Read in this order: `server` takes connections and routes them; `webhook` answers Twilio's requests; `socket` is the
 //! media socket; `call` is the driver, the one task that owns the call; [`session`] is the core that decides;
-//! `worker` opens the call's stream at one of the workers that `fleet` knows; `capture` writes down what passed, `traces` names the spans. What the gateway asks of others goes
+//! `worker` opens the call's stream at one of the workers that `fleet` knows, over what `connector` connects; `capture`
+//! writes down what passed, `traces` names the spans. What the gateway asks of others goes
 //! through `client`: `carrier` is Twilio's REST API, `events` the user's own webhook, [`doctor`] examines a set-up.
 //!
 //! Invariants:
@@ -27,6 +28,7 @@ mod capture;
 mod carrier;
 mod client;
 pub mod config;
+mod connector;
 pub mod doctor;
 mod events;
 mod fleet;

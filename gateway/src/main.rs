@@ -3,14 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use gateway::{
-    Config,
-    config::{ROUTES_FILE, SETTINGS},
-    doctor,
-};
+use gateway::{Config, config::SETTINGS, doctor};
 use telemetry::{
     files, log, probe,
-    settings::{Mistakes, Task},
+    settings::{Mistakes, Task, Values},
     shutdown,
     traces::Traces,
 };
@@ -28,8 +24,9 @@ fn main() -> anyhow::Result<ExitCode> {
         &SETTINGS,
         &[doctor::SUBCOMMAND],
     );
-    // Whether the service is ready does not hang on a file that was changed since it began.
-    let values = if task == Task::Healthcheck { values.without(ROUTES_FILE.name) } else { values };
+    if task == Task::Healthcheck {
+        return healthcheck(&values);
+    }
     let config = Config::read(&values);
     if let Task::Own { json, .. } = task {
         return examine(config, json);
@@ -46,10 +43,20 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("the settings are good");
             Ok(ExitCode::SUCCESS)
         }
-        Task::Healthcheck => Ok(ExitCode::from(u8::from(
-            !probe::ready(config.operations).context("OPS_LISTEN does not answer; is the service up?")?,
+        Task::Healthcheck | Task::Own { .. } | Task::Serve => serve(config),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a command line answers on its streams")]
+fn healthcheck(values: &Values) -> anyhow::Result<ExitCode> {
+    match probe::address(values) {
+        Ok(operations) => Ok(ExitCode::from(u8::from(
+            !probe::ready(operations).context("OPS_LISTEN does not answer; is the service up?")?,
         ))),
-        Task::Own { .. } | Task::Serve => serve(config),
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            Ok(ExitCode::from(BAD_SETTINGS))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use telemetry::{
     metrics::TEXT_FORMAT,
     shards::{Arrivals, Seat, Shards},
+    tls::LOOK_EVERY,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -33,6 +34,7 @@ use crate::{
     carrier::Carrier,
     client::Client,
     config::Config,
+    connector::WorkerTls,
     events::EventSink,
     fleet::Fleet,
     metrics::{Metrics, Now},
@@ -107,7 +109,7 @@ pub(crate) async fn serve(
                 ticket_key: ticket_key.clone(),
                 calls: calls.clone(),
                 registry: registry.clone(),
-                dialer: Arc::new(Dialer::new(fleet.clone())),
+                dialer: Arc::new(Dialer::new(fleet.clone(), WorkerTls::new(&config))),
                 outbound: outbound.clone(),
                 access: access.clone(),
                 routes: config.routes.clone(),
@@ -121,6 +123,14 @@ pub(crate) async fn serve(
         tokio::spawn({
             let (fleet, config) = (fleet.clone(), Arc::clone(&config));
             async move { fleet.follow(&config.workers).await }
+        }),
+        tokio::spawn({
+            let tls = config.tls.clone();
+            async move {
+                if let Some(identity) = tls {
+                    identity.follow(LOOK_EVERY).await;
+                }
+            }
         }),
         tokio::spawn(desk.run()),
         tokio::spawn(async move { registry.sweep().await }),

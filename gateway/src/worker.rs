@@ -17,12 +17,10 @@ use proto::v1::{
 use telemetry::traces::{TRACEPARENT, TraceContext};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::{
-    Code, Request, Status, Streaming,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use crate::{
+    connector::{self, WorkerTls},
     fleet::{Fleet, Occupied, Worker, choose},
     session::{EndReason, FromWorker, Instructed, Instruction, NoWorker, ToWorker},
 };
@@ -55,6 +53,7 @@ const MAX_MESSAGE_BYTES: usize = 128 << 10;
 #[derive(Debug)]
 pub(crate) struct Dialer {
     fleet: Fleet,
+    tls: Option<WorkerTls>,
     connections: Mutex<HashMap<std::net::SocketAddr, Vec<Connection>>>,
 }
 
@@ -62,6 +61,8 @@ pub(crate) struct Dialer {
 struct Connection {
     channel: Channel,
     calls: Arc<AtomicU32>,
+    /// Of the certificates that it was meant for.
+    generation: u64,
 }
 
 /// Messages on their way to the gRPC stream. Boxed: tokio's channels hold blocks of 32 slots, whatever their bound, and
@@ -99,8 +100,8 @@ impl Drop for Line {
 }
 
 impl Dialer {
-    pub(crate) fn new(fleet: Fleet) -> Self {
-        Self { fleet, connections: Mutex::default() }
+    pub(crate) fn new(fleet: Fleet, tls: Option<WorkerTls>) -> Self {
+        Self { fleet, tls, connections: Mutex::default() }
     }
 
     /// Finds a worker that takes the call.
@@ -118,12 +119,12 @@ impl Dialer {
                 }
             };
             let asked = ask(&worker, connection.channel.clone(), line, open.clone(), trace);
-            let refusal = match timeout(ATTEMPT_LIMIT, asked).await {
+            let (refusal, cause) = match timeout(ATTEMPT_LIMIT, asked).await {
                 Ok(Ok(link)) => return Ok(link),
-                Ok(Err(status)) => Refusal::from(&status),
-                Err(_) => Refusal { why: NoWorker::Unreachable, avoid: AVOID_GONE, elsewhere: true },
+                Ok(Err(status)) => (Refusal::from(&status), connector::cause(&status)),
+                Err(_) => (Refusal { why: NoWorker::Unreachable, avoid: AVOID_GONE, elsewhere: true }, None),
             };
-            tracing::warn!(worker = %worker.address, why = ?refusal.why, "a worker did not take the call");
+            tracing::warn!(worker = %worker.address, why = ?refusal.why, cause, "a worker did not take the call");
             worker.avoid_for(refusal.avoid);
             if refusal.why == NoWorker::Unreachable {
                 self.forget(&worker, &connection);
@@ -163,11 +164,15 @@ impl Dialer {
         let known = self.fleet.workers();
         all.retain(|address, _| *address == worker.address || known.iter().any(|worker| worker.address == *address));
         let connections = all.entry(worker.address).or_default();
+        // With other certificates than today's only the calls go on that are there already.
+        let generation = self.tls.as_ref().map_or(0, WorkerTls::generation);
+        connections.retain(|connection| connection.generation == generation);
         let free = connections.iter().position(|c| c.calls.load(Ordering::Relaxed) < CALLS_PER_CONNECTION);
         let connection = match free {
             Some(at) => connections[at].clone(),
             None => {
-                let new = Connection { channel: endpoint(worker)?.connect_lazy(), calls: Arc::default() };
+                let channel = connect(worker, self.tls.as_ref())?;
+                let new = Connection { channel, calls: Arc::default(), generation };
                 connections.push(new.clone());
                 new
             }
@@ -213,17 +218,15 @@ async fn ask(
     Ok(Link { up, down, occupied, _line: line })
 }
 
-fn endpoint(worker: &Worker) -> Result<Endpoint, Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", worker.address))
-        .map_err(|error| Status::internal(error.to_string()))?;
-    Ok(endpoint
+fn connect(worker: &Worker, tls: Option<&WorkerTls>) -> Result<Channel, Status> {
+    let endpoint = connector::endpoint(worker.address, tls)?
         .connect_timeout(ATTEMPT_LIMIT)
-        .tcp_nodelay(true)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
-        .keep_alive_while_idle(true))
+        .keep_alive_while_idle(true);
+    Ok(connector::channel(&endpoint, worker.address, tls))
 }
 
 impl Link {
@@ -410,12 +413,12 @@ mod tests {
         let filler = TcpStream::connect(address).unwrap();
 
         let fleet = Fleet::new();
-        let workers = WorkerAddress { host: address.ip().to_string(), port: address.port() };
+        let workers: WorkerAddress = format!("http://{address}").parse().unwrap();
         let following = tokio::spawn({
             let fleet = fleet.clone();
             async move { fleet.follow(&workers).await }
         });
-        let dialer = Arc::new(Dialer::new(fleet.clone()));
+        let dialer = Arc::new(Dialer::new(fleet.clone(), None));
         timeout(DEADLINE, async {
             while fleet.len() == 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

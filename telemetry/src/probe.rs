@@ -1,4 +1,5 @@
-//! Asks a running service of this machine whether it is ready: what `healthcheck` in a container does.
+//! Asks a running service of this machine whether it is ready: what `healthcheck` in a container does. It reads one
+//! setting alone: whether the service is ready does not hang on a file that was changed since it began.
 
 use std::{
     io::{self, Read, Write},
@@ -6,8 +7,20 @@ use std::{
     time::Duration,
 };
 
+use crate::settings::{Mistakes, Reader, Values};
+
 /// How long the whole question may take, connect and answer each.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The operations port of the service that has these settings.
+///
+/// # Errors
+/// When `OPS_LISTEN` cannot be used.
+pub fn address(values: &Values) -> Result<SocketAddr, Mistakes> {
+    let mut reader = Reader::new(values);
+    let operations = reader.parsed("OPS_LISTEN");
+    reader.finish(operations)
+}
 
 /// Whether `GET /readyz` on the operations port answers 200. A wildcard address is asked on loopback.
 ///

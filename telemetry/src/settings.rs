@@ -86,13 +86,6 @@ impl Values {
         Self(table.iter().filter_map(|s| given(s).map(|text| (s.name, Sensitive::new(text)))).collect())
     }
 
-    /// The same as if `name` had not been given and had no default.
-    #[must_use]
-    pub fn without(mut self, name: &str) -> Self {
-        self.0.remove(name);
-        self
-    }
-
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|text| text.expose().as_str())
     }

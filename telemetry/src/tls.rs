@@ -234,20 +234,23 @@ impl Pems {
         let of_key = |what| error(TLS_KEY, &files.key, what);
         let of_authority = |what| error(TLS_CA, &files.authority, what);
         let chain = certificates(&self.certificate).map_err(of_certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| match error {
-            pem::Error::NoItemsFound => of_key(Unusable::NoKey),
-            // Its text may show a line of the file.
-            _ => of_key(Unusable::NotPem),
+        // Only whether there is one: the error's text may show a line of the file.
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| {
+            of_key(if matches!(error, pem::Error::NoItemsFound) { Unusable::NoKey } else { Unusable::NotPem })
         })?;
         let mut roots = RootCertStore::empty();
         for authority in certificates(&self.authority).map_err(of_authority)? {
             roots.add(authority).map_err(|error| of_authority(refused(&error)))?;
         }
         let (roots, provider) = (Arc::new(roots), Arc::new(ring::default_provider()));
-        let of_pair = |failure: rustls::Error| match failure {
-            rustls::Error::InconsistentKeys(_) => of_key(Unusable::WrongKey),
-            rustls::Error::InvalidCertificate(_) => of_certificate(refused(&failure)),
-            _ => of_key(refused(&failure)),
+        let of_pair = |failure: rustls::Error| {
+            if matches!(failure, rustls::Error::InconsistentKeys(_)) {
+                of_key(Unusable::WrongKey)
+            } else if matches!(failure, rustls::Error::InvalidCertificate(_)) {
+                of_certificate(refused(&failure))
+            } else {
+                of_key(refused(&failure))
+            }
         };
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build();
         let verifier = verifier.map_err(|failure| of_authority(Unusable::Refused(failure.to_string())))?;

@@ -2,7 +2,11 @@
 
 use std::str::FromStr;
 
-use telemetry::settings::Reader;
+use rustls::pki_types::ServerName;
+use telemetry::{
+    settings::Reader,
+    tls::{TLS_CA, TLS_CERT, TLS_KEY},
+};
 use url::Url;
 
 /// Scheme, host and port under which Twilio reaches us.
@@ -51,6 +55,8 @@ pub struct WorkerAddress {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// The host as the workers' certificates have it, when they are spoken to in TLS.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 impl FromStr for WorkerAddress {
@@ -58,11 +64,20 @@ impl FromStr for WorkerAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url: Url = text.parse().map_err(|_| "must be an address such as http://audio-worker:50051")?;
-        if url.scheme() != "http" {
-            return Err("must begin with http://");
-        }
+        let is_secure = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err("must begin with http://, or with https:// for TLS"),
+        };
         let host = url.host_str().ok_or("must have a host name")?.trim_matches(['[', ']']).to_owned();
-        Ok(Self { host, port: url.port().unwrap_or(50051) })
+        let server_name = if is_secure {
+            Some(ServerName::try_from(host.clone()).map_err(|_| "has a host that no certificate can be for")?)
+        } else {
+            None
+        };
+        // A URL does not tell its scheme's own port from none.
+        let port = text.parse::<http::Uri>().ok().and_then(|uri| uri.port_u16()).unwrap_or(50051);
+        Ok(Self { host, port, server_name })
     }
 }
 
@@ -102,8 +117,28 @@ pub(super) fn read_origin(reader: &mut Reader<'_>) -> Option<Origin> {
     }
 }
 
+/// `WORKER_URL`, which begins with `https://` exactly when there is a certificate to show.
+pub(super) fn read_workers(reader: &mut Reader<'_>) -> Option<WorkerAddress> {
+    let workers: WorkerAddress = reader.parsed("WORKER_URL")?;
+    let has_certificate = [TLS_CERT, TLS_KEY, TLS_CA].iter().any(|setting| reader.text(setting.name).is_some());
+    match (&workers.server_name, has_certificate) {
+        (Some(_), false) => reader.mistake(
+            "WORKER_URL",
+            "begins with https://: set TLS_CERT, TLS_KEY and TLS_CA too, or let it begin with http://",
+        ),
+        (None, true) => reader.mistake(
+            "WORKER_URL",
+            "begins with http://: let it begin with https://, or leave TLS_CERT, TLS_KEY and TLS_CA out",
+        ),
+        (Some(_), true) | (None, false) => {}
+    }
+    Some(workers)
+}
+
 #[cfg(test)]
 mod tests {
+    use telemetry::settings::{Setting, Values};
+
     use super::*;
 
     #[test]
@@ -116,5 +151,36 @@ mod tests {
         {
             assert!(!is_dialable(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn workers_have_a_port_and_with_tls_a_name() {
+        let read = |text: &str| text.parse::<WorkerAddress>().map(|a| (a.host, a.port, a.server_name.is_some()));
+        let at = |host: &str, port, secure| Ok((host.to_owned(), port, secure));
+        assert_eq!(read("http://audio-worker"), at("audio-worker", 50051, false));
+        assert_eq!(read("http://audio-worker:80/"), at("audio-worker", 80, false));
+        assert_eq!(read("https://workers.example:443"), at("workers.example", 443, true));
+        assert_eq!(read("https://[::1]:50051"), at("::1", 50051, true));
+        for bad in ["audio-worker", "grpc://audio-worker", "https://"] {
+            read(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn https_and_certificates_belong_together() {
+        let mistakes = |given: &[(&str, &str)]| {
+            let table = [TLS_CERT, Setting { name: "WORKER_URL", default: None, help: "" }];
+            let values = Values::from_lookup(&table, |name| {
+                given.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            });
+            let mut reader = Reader::new(&values);
+            let workers = read_workers(&mut reader);
+            reader.finish(workers).map_or_else(|mistakes| mistakes.to_string(), |_| String::new())
+        };
+        assert_eq!(mistakes(&[("WORKER_URL", "http://worker")]), "");
+        assert_eq!(mistakes(&[("WORKER_URL", "https://worker"), ("TLS_CERT", "x")]), "");
+        assert!(mistakes(&[("WORKER_URL", "https://worker")]).contains("set TLS_CERT, TLS_KEY and TLS_CA too"));
+        let plain = mistakes(&[("WORKER_URL", "http://worker"), ("TLS_CERT", "x")]);
+        assert!(plain.contains("let it begin with https://"), "{plain}");
     }
 }

@@ -7,7 +7,7 @@ use crate::route_table::RouteTable;
 pub(super) const SETTINGS: &[Setting] = &[ROUTES_FILE];
 
 /// Where the routes are.
-pub const ROUTES_FILE: Setting = Setting {
+const ROUTES_FILE: Setting = Setting {
     name: "ROUTES_FILE",
     default: None,
     help: "TOML file of routes from numbers to agents; read again on SIGHUP",

@@ -1,17 +1,22 @@
-//! The workers: who answers at `WORKER_URL`, with which agents?
+//! The workers: who answers at `WORKER_URL`, as whom, with which agents?
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use proto::v1::{GetInfoRequest, GetInfoResponse, voice_service_client::VoiceServiceClient};
-use tokio::{net::lookup_host, time::timeout};
-use tonic::{Status, transport::Endpoint};
+use tokio::{io::AsyncReadExt, net::lookup_host, time::timeout};
+use tonic::Status;
 
-use super::{Outcome, report::Finding};
-use crate::config::{Config, WorkerAddress};
+use super::{Outcome, report::Finding, trust};
+use crate::{
+    config::{Config, WorkerAddress},
+    connector::{self, WorkerTls},
+};
 
 /// How long the name may take, and each worker.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a worker may take to say its first word in TLS; whoever waits for ours has not refused us.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 /// More are not asked.
 const MAX_WORKERS: usize = 64;
 /// Asked at a time.
@@ -22,7 +27,7 @@ const MAX_MESSAGE_BYTES: usize = 128 << 10;
 const WORKER: &str = "worker";
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
-    let WorkerAddress { host, port } = &config.workers;
+    let WorkerAddress { host, port, .. } = &config.workers;
     let addresses: BTreeSet<SocketAddr> = match timeout(PATIENCE, lookup_host((host.as_str(), *port))).await {
         Ok(Ok(addresses)) => addresses.take(MAX_WORKERS).collect(),
         Ok(Err(_)) | Err(_) => BTreeSet::new(),
@@ -31,8 +36,12 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
         let cure = "check WORKER_URL; in containers it is the name of the worker's service";
         return vec![Finding::failed(WORKER, format!("the name {host} is not known"), cure)];
     }
+    let tls = WorkerTls::new(config);
     let mut findings: Vec<_> = stream::iter(addresses)
-        .map(|address| async move { finding(config, address, ask(address).await) })
+        .map(|address| {
+            let tls = tls.as_ref();
+            async move { finding(config, address, ask(address, tls).await) }
+        })
         .buffered(AT_A_TIME)
         .collect()
         .await;
@@ -43,24 +52,54 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-async fn ask(address: SocketAddr) -> Result<GetInfoResponse, Status> {
-    let asked = async {
-        let endpoint =
-            Endpoint::from_shared(format!("http://{address}")).map_err(|error| Status::internal(error.to_string()))?;
-        let channel = endpoint.connect().await.map_err(|_| Status::unavailable("no connection"))?;
-        let mut client = VoiceServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Ok(client.get_info(GetInfoRequest {}).await?.into_inner())
-    };
-    timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
+/// Why a worker did not say what it is.
+enum Failure {
+    Tls(rustls::Error),
+    Other(String),
 }
 
-fn finding(config: &Config, address: SocketAddr, asked: Result<GetInfoResponse, Status>) -> Finding {
+async fn ask(address: SocketAddr, tls: Option<&WorkerTls>) -> Result<GetInfoResponse, Failure> {
+    let other = |status: Status| Failure::Other(status.message().to_owned());
+    let asked = async {
+        if let Some(tls) = tls {
+            shake_hands(address, tls).await.map_err(|error| match connector::distrust(&error) {
+                Some(distrust) => Failure::Tls(distrust.clone()),
+                None => Failure::Other("no connection".to_owned()),
+            })?;
+        }
+        let endpoint = connector::endpoint(address, tls).map_err(other)?;
+        let channel = connector::channel(&endpoint, address, tls);
+        let mut client = VoiceServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let answer = client.get_info(GetInfoRequest {}).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| match connector::cause(&status) {
+            Some(_) => Failure::Other("no connection".to_owned()),
+            None => other(status),
+        })
+    };
+    timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(Failure::Other("no answer in time".to_owned())))
+}
+
+/// Whether both sides believe each other: in TLS 1.3 the peer's opinion of us comes after our handshake is done, with its
+/// first word.
+async fn shake_hands(address: SocketAddr, tls: &WorkerTls) -> io::Result<()> {
+    let mut connection = tls.connect(address).await?;
+    match timeout(FIRST_WORD, connection.read_u8()).await {
+        Ok(read) => read.map(|_| ()),
+        Err(_) => Ok(()),
+    }
+}
+
+fn finding(config: &Config, address: SocketAddr, asked: Result<GetInfoResponse, Failure>) -> Finding {
     let info = match asked {
         Ok(info) => info,
-        Err(status) => {
-            let found = format!("{address}: {}", status.message());
-            let cure = "start the worker, check WORKER_URL's port and WORKER_LISTEN, and let the gateway through to it";
-            return Finding::failed(WORKER, found, cure);
+        Err(Failure::Tls(error)) => {
+            let (found, cure) = trust::told(&config.workers.host, &error);
+            return Finding::failed(WORKER, format!("{address}: {found}"), cure);
+        }
+        Err(Failure::Other(what)) => {
+            let cure = "start the worker, check WORKER_URL's port and WORKER_LISTEN, and let the gateway through to it; \
+                        a worker with TLS_CERT is for https:// alone";
+            return Finding::failed(WORKER, format!("{address}: {what}"), cure);
         }
     };
     let GetInfoResponse { worker_id, version, live, capacity, draining, agents, .. } = info;
