@@ -9,7 +9,10 @@ use gateway::RouteTable;
 use proto::v1::{
     GetInfoRequest, GetInfoResponse, audio_service_client::AudioServiceClient, voice_service_client::VoiceServiceClient,
 };
-use telemetry::settings::{Setting, Values};
+use telemetry::{
+    settings::{Setting, Values},
+    tls::Identity,
+};
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinHandle,
@@ -119,6 +122,7 @@ pub struct Stack {
 struct Service {
     address: SocketAddr,
     operations: SocketAddr,
+    tls: Option<Identity>,
     shutdown: CancellationToken,
     running: JoinHandle<std::io::Result<()>>,
 }
@@ -295,6 +299,16 @@ impl Stack {
         self.routes.reload()
     }
 
+    /// What the gateway does every ten seconds; whether certificates were replaced.
+    pub fn reload_gateway_certificates(&self) -> bool {
+        self.gateway.tls.as_ref().expect("a gateway with certificates").reload()
+    }
+
+    /// The same at the worker.
+    pub fn reload_worker_certificates(&self) -> bool {
+        self.worker().tls.as_ref().expect("a worker with certificates").reload()
+    }
+
     /// Ends both, the gateway first.
     pub async fn stop(self) {
         self.gateway.stop().await;
@@ -323,20 +337,21 @@ async fn start_worker(plan: &StackPlan) -> Service {
     let config = audio_worker::Config::read(&values).expect("good settings");
     let (listener, operations, shutdown) = (listen().await, listen().await, CancellationToken::new());
     let addresses = (listener.local_addr().expect("an address"), operations.local_addr().expect("an address"));
-    let (agents, token) = (plan.agents.clone(), shutdown.clone());
+    let (agents, token, tls) = (plan.agents.clone(), shutdown.clone(), config.tls.clone());
     let running = tokio::spawn(async move { audio_worker::run(&config, agents, listener, operations, token).await });
-    Service { address: addresses.0, operations: addresses.1, shutdown, running }
+    Service { address: addresses.0, operations: addresses.1, tls, shutdown, running }
 }
 
 async fn start_gateway(plan: &StackPlan, worker: SocketAddr) -> (Service, RouteTable) {
     let mut settings = plan.gateway.clone();
-    settings.push(("WORKER_URL".to_owned(), format!("http://{worker}")));
+    let scheme = if settings.iter().any(|(name, _)| name == "TLS_CERT") { "https" } else { "http" };
+    settings.push(("WORKER_URL".to_owned(), format!("{scheme}://{worker}")));
     let config = gateway::Config::read(&values(&gateway::config::SETTINGS, &settings)).expect("good settings");
     let (listener, operations, shutdown) = (listen().await, listen().await, CancellationToken::new());
     let addresses = (listener.local_addr().expect("an address"), operations.local_addr().expect("an address"));
-    let routes = config.routes.clone();
+    let (routes, tls) = (config.routes.clone(), config.tls.clone());
     let running = tokio::spawn(gateway::run(config, listener, operations, shutdown.clone()));
-    (Service { address: addresses.0, operations: addresses.1, shutdown, running }, routes)
+    (Service { address: addresses.0, operations: addresses.1, tls, shutdown, running }, routes)
 }
 
 fn values(table: &[Setting], given: &[(String, String)]) -> Values {

@@ -119,15 +119,20 @@ fn each_service_links_only_what_it_needs() {
     let links = |tree: &str, name: &str| tree.lines().any(|line| line.split([' ', '\t']).next() == Some(name));
     let has_feature = |tree: &str, feature: &str| tree.lines().any(|line| line.starts_with(feature));
     if let Some(worker) = tree("audio-worker") {
-        for name in ["warp", "tokio-tungstenite", "quick-xml", "gateway", "tests", "openssl-sys", "ring"] {
+        // One TLS is enough, rustls on ring, and of it no more than the pair speaks between itself.
+        for name in
+            ["warp", "tokio-tungstenite", "quick-xml", "gateway", "tests", "openssl-sys", "aws-lc-sys", "hyper-rustls"]
+        {
             assert!(!links(&worker, name), "the worker links {name}");
         }
+        assert!(!has_feature(&worker, "rustls feature \"tls12\""), "between the pair there is TLS 1.3 alone");
+        assert!(!has_feature(&worker, "rustls feature \"log"), "rustls would hand whole handshakes to the log");
         assert!(!has_feature(&worker, "tracing feature \"log\""), "log records would be formatted on every frame");
         let bridges = has_feature(&worker, "tracing-subscriber feature \"tracing-log\"");
         assert!(!bridges, "records of the log crate would be printed, whole messages among them");
     }
     if let Some(gateway) = tree("gateway") {
-        // One TLS is enough: rustls on ring, for what the gateway asks of others. What asks the gateway ends TLS before it.
+        // The same TLS, for what the gateway asks of workers and others. What asks the gateway ends TLS before it.
         for name in ["rubato", "audio-worker", "tests", "openssl-sys", "aws-lc-sys"] {
             assert!(!links(&gateway, name), "the gateway links {name}");
         }
