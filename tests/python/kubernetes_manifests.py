@@ -27,8 +27,12 @@ SERVICES = ("gateway", "audio-worker")
 PROBES = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
 # What a service takes at most after DRAIN_SECONDS, in seconds: the sum of the limits in its server.rs, rounded up.
 FAREWELL_S = {"gateway": 25, "audio-worker": 10}
-# Names of settings whose values are secrets.
-SECRET = re.compile(r"TOKEN|SECRET|_KEY\b")
+# Names of settings whose values are secrets; TLS_KEY is where one is.
+SECRET = re.compile(r"TOKEN|SECRET|(?<!^TLS)_KEY\b")
+# What each half must be allowed to be by its certificate.
+USAGE = {"gateway": "client auth", "audio-worker": "server auth"}
+# Files as a Secret of cert-manager has them, made when first needed.
+EXAMPLE = {}
 POD_SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 
 
@@ -194,13 +198,17 @@ def accepted(rendering, deployment, container, environment, programs):
     volumes = {volume["name"]: volume for volume in deployment["spec"]["template"]["spec"].get("volumes", [])}
     with tempfile.TemporaryDirectory() as folder:
         for mount in container.get("volumeMounts", []):
-            name = volumes[mount["name"]]["configMap"]["name"]
-            found = rendering.of("ConfigMap", name)
-            rendering.expect(len(found) == 1, deployment, f"there is no ConfigMap {name}")
             path = pathlib.Path(folder, mount["mountPath"].lstrip("/"))
             path.mkdir(parents=True)
-            for file, text in ((file, text) for resource in found for file, text in resource["data"].items()):
-                (path / file).write_text(text)
+            volume = volumes[mount["name"]]
+            if "secret" in volume:
+                certificate(rendering, deployment, environment, volume["secret"]["secretName"], path)
+            else:
+                name = volume["configMap"]["name"]
+                found = rendering.of("ConfigMap", name)
+                rendering.expect(len(found) == 1, deployment, f"there is no ConfigMap {name}")
+                for file, text in ((file, text) for resource in found for file, text in resource["data"].items()):
+                    (path / file).write_text(text)
             environment = {key: value.replace(mount["mountPath"], str(path)) for key, value in environment.items()}
         ran = subprocess.run(
             [programs / deployment["metadata"]["name"], "--check-config"],
@@ -209,6 +217,38 @@ def accepted(rendering, deployment, container, environment, programs):
         )
     said = " ".join((ran.stdout + ran.stderr).split())
     rendering.expect(ran.returncode == 0, deployment, f"--check-config: {said}")
+
+
+def certificate(rendering, deployment, environment, name, path):
+    """A Secret that cert-manager makes: is it what the pair needs? Files as it would hold are put into `path`."""
+    found = [c for c in rendering.of("Certificate") if c["spec"]["secretName"] == name]
+    rendering.expect(len(found) == 1, deployment, f"there is no Certificate that makes the Secret {name}")
+    service = deployment["metadata"]["name"]
+    for resource in found:
+        spec = resource["spec"]
+        rendering.expect(USAGE[service] in spec.get("usages", []), resource, f"is not for {USAGE[service]}")
+        if service == "audio-worker":
+            hosts = {urllib.parse.urlsplit(c["data"]["WORKER_URL"]).hostname for c in rendering.of("ConfigMap") if "WORKER_URL" in c["data"]}
+            rendering.expect(hosts <= set(spec.get("dnsNames", [])), resource, f"is not for {sorted(hosts)} (WORKER_URL)")
+        issuers = rendering.of("Issuer", spec["issuerRef"]["name"])
+        rendering.expect(len(issuers) == 1, resource, f"there is no Issuer {spec['issuerRef']['name']}")
+        for issuer in issuers:
+            authority = [c for c in rendering.of("Certificate") if c["spec"]["secretName"] == issuer["spec"].get("ca", {}).get("secretName")]
+            rendering.expect(authority and all(c["spec"].get("isCA") for c in authority), issuer, "is of no authority in this namespace")
+    for setting, file in (("TLS_CERT", "tls.crt"), ("TLS_KEY", "tls.key"), ("TLS_CA", "ca.crt")):
+        rendering.expect(environment.get(setting, "").endswith(f"/{file}"), deployment, f"{setting} is not {file}")
+    if not EXAMPLE:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [os.path.join(folder, name) for name in ("key", "certificate")]
+            subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=example",
+                 "-days", "1", "-keyout", files[0], "-out", files[1]],
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=True,
+            )
+            key, own = (pathlib.Path(file).read_text() for file in files)
+            EXAMPLE.update({"tls.key": key, "tls.crt": own, "ca.crt": own})
+    for file, text in EXAMPLE.items():
+        (path / file).write_text(text)
 
 
 def drain(rendering, deployment, container, environment):
