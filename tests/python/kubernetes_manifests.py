@@ -209,7 +209,10 @@ def accepted(rendering, deployment, container, environment, programs):
                 rendering.expect(len(found) == 1, deployment, f"there is no ConfigMap {name}")
                 for file, text in ((file, text) for resource in found for file, text in resource["data"].items()):
                     (path / file).write_text(text)
-            environment = {key: value.replace(mount["mountPath"], str(path)) for key, value in environment.items()}
+            inside = mount["mountPath"] + "/"
+            environment = {
+                key: f"{path}/{value.removeprefix(inside)}" if value.startswith(inside) else value for key, value in environment.items()
+            }
         ran = subprocess.run(
             [programs / deployment["metadata"]["name"], "--check-config"],
             # In a folder without a file `.env`.

@@ -309,6 +309,12 @@ impl Stack {
         self.worker().tls.as_ref().expect("a worker with certificates").reload()
     }
 
+    /// How often the gateway's certificates were replaced, and the worker's.
+    pub fn certificates_replaced(&self) -> (u64, u64) {
+        let replaced = |service: &Service| service.tls.as_ref().map_or(0, |identity| identity.current().generation);
+        (replaced(&self.gateway), replaced(self.worker()))
+    }
+
     /// Ends both, the gateway first.
     pub async fn stop(self) {
         self.gateway.stop().await;

@@ -170,6 +170,30 @@ async fn a_certificate_that_was_replaced_is_shown_for_the_next_call() {
 }
 
 #[tokio::test]
+async fn an_authority_is_replaced_without_a_refusal_and_both_sides_look_by_themselves() {
+    let (old, new, folder) = (Authority::new(), Authority::new(), Folder::new());
+    let stack = folder.pair(&old.gateway(), &old.worker(), &old).await;
+    let both = [old.der(), new.der()].map(|der| pem("CERTIFICATE", der)).concat();
+    for side in ["gateway", "worker"] {
+        fs::write(folder.file(side, "ca"), &both).unwrap();
+    }
+    eventually("both looked", async || stack.certificates_replaced() == (1, 1)).await;
+    for gateway in [old.gateway(), new.gateway()] {
+        assert_eq!(old.visit(stack.worker_address(), Some(&gateway)).await, Ok(()));
+    }
+    // The worker first; the gateway would do as well.
+    folder.write("worker", &new.worker(), &new);
+    fs::write(folder.file("worker", "ca"), &both).unwrap();
+    assert!(stack.reload_worker_certificates());
+    Line::dial(&stack.call_plan()).await.assert_echoes().await;
+    folder.write("gateway", &new.gateway(), &new);
+    assert!(stack.reload_gateway_certificates());
+    Line::dial(&stack.call_plan()).await.assert_echoes().await;
+    assert_eq!(failed_handshakes(&stack).await, 0.0);
+    stack.stop().await;
+}
+
+#[tokio::test]
 async fn a_peer_that_says_nothing_keeps_nobody_waiting() {
     let (authority, folder) = (Authority::new(), Folder::new());
     let stack = folder.pair(&authority.gateway(), &authority.worker(), &authority).await;
