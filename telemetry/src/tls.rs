@@ -65,13 +65,9 @@ pub struct Identity(Arc<Shared>);
 
 struct Shared {
     files: Files,
-    state: Mutex<State>,
-}
-
-struct State {
-    current: Current,
-    /// Of what the files held at the last look, usable or not.
-    fingerprint: u64,
+    current: Mutex<Current>,
+    /// Of what the files held at the last look, usable or not. Locked for a whole look, so that they follow one another.
+    fingerprint: Mutex<u64>,
 }
 
 /// What a connection is made with that begins now.
@@ -152,31 +148,29 @@ impl Identity {
     pub fn open(files: Files) -> Result<Self, Error> {
         let pems = files.read()?;
         let current = pems.prepare(&files, 0)?;
-        let state = Mutex::new(State { current, fingerprint: fingerprint(&Ok(pems)) });
-        Ok(Self(Arc::new(Shared { files, state })))
+        let fingerprint = Mutex::new(fingerprint(&Ok(pems)));
+        Ok(Self(Arc::new(Shared { files, current: Mutex::new(current), fingerprint })))
     }
 
     /// What a connection is made with that begins now.
     pub fn current(&self) -> Current {
-        self.state().current.clone()
+        lock(&self.0.current).clone()
     }
 
     /// Looks at the files again. True when they changed and what they hold is in use now, for connections that begin from
     /// now on; files that cannot be used leave what was, and are logged once.
     pub fn reload(&self) -> bool {
-        let Shared { files, .. } = &*self.0;
+        let Shared { files, current, fingerprint: last } = &*self.0;
+        let mut last = lock(last);
         let pems = files.read();
-        let fingerprint = fingerprint(&pems);
-        let generation = {
-            let mut state = self.state();
-            if std::mem::replace(&mut state.fingerprint, fingerprint) == fingerprint {
-                return false;
-            }
-            state.current.generation + 1
-        };
+        let seen = fingerprint(&pems);
+        if std::mem::replace(&mut *last, seen) == seen {
+            return false;
+        }
+        let generation = lock(current).generation + 1;
         match pems.and_then(|pems| pems.prepare(files, generation)) {
-            Ok(current) => {
-                self.state().current = current;
+            Ok(new) => {
+                *lock(current) = new;
                 tracing::info!(file = %files.certificate.display(), generation, "the certificates were replaced");
                 true
             }
@@ -195,11 +189,6 @@ impl Identity {
             // Files may be on a slow disk, and calls' listeners on this runtime.
             let _ = tokio::task::spawn_blocking(move || identity.reload()).await;
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock panics.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -297,6 +286,11 @@ fn fingerprint(pems: &Result<Pems, Error>) -> u64 {
         Err(error) => error.to_string().hash(&mut hasher),
     }
     hasher.finish()
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing under either lock panics.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn error(setting: Setting, file: &Path, what: Unusable) -> Error {

@@ -299,14 +299,14 @@ impl Stack {
         self.routes.reload()
     }
 
-    /// What the gateway does every ten seconds; whether certificates were replaced.
-    pub fn reload_gateway_certificates(&self) -> bool {
-        self.gateway.tls.as_ref().expect("a gateway with certificates").reload()
+    /// What the gateway does every ten seconds: what its files hold now is in use afterwards, if it can be.
+    pub fn reload_gateway_certificates(&self) {
+        self.gateway.tls.as_ref().expect("a gateway with certificates").reload();
     }
 
     /// The same at the worker.
-    pub fn reload_worker_certificates(&self) -> bool {
-        self.worker().tls.as_ref().expect("a worker with certificates").reload()
+    pub fn reload_worker_certificates(&self) {
+        self.worker().tls.as_ref().expect("a worker with certificates").reload();
     }
 
     /// How often the gateway's certificates were replaced, and the worker's.

@@ -127,7 +127,8 @@ async fn certificates_are_replaced_under_a_live_call() {
 
     folder.write("gateway", &new.gateway(), &new);
     folder.write("worker", &new.worker(), &new);
-    assert!(stack.reload_worker_certificates() && stack.reload_gateway_certificates());
+    stack.reload_worker_certificates();
+    stack.reload_gateway_certificates();
     live.assert_echoes().await;
     let mut next = Line::dial(&stack.call_plan()).await;
     next.assert_echoes().await;
@@ -142,7 +143,10 @@ async fn certificates_are_replaced_under_a_live_call() {
     // What is broken is not taken over.
     fs::write(folder.file("gateway", "key"), "nonsense").unwrap();
     fs::write(folder.file("worker", "ca"), "").unwrap();
-    assert!(!stack.reload_worker_certificates() && !stack.reload_gateway_certificates());
+    let before = stack.certificates_replaced();
+    stack.reload_worker_certificates();
+    stack.reload_gateway_certificates();
+    assert_eq!(stack.certificates_replaced(), before);
     assert_eq!(new.visit(stack.worker_address(), Some(&new.gateway())).await, Ok(()));
     let mut third = Line::dial(&stack.call_plan()).await;
     for line in [&mut live, &mut next, &mut third] {
@@ -158,12 +162,12 @@ async fn a_certificate_that_was_replaced_is_shown_for_the_next_call() {
     let mut live = Line::dial(&stack.call_plan()).await;
     live.assert_echoes().await;
     folder.write("gateway", &stranger.gateway(), &authority);
-    assert!(stack.reload_gateway_certificates());
+    stack.reload_gateway_certificates();
     // The connection that the live call has would take it.
     assert_fallback(&stack).await;
     live.assert_echoes().await;
     folder.write("gateway", &authority.gateway(), &authority);
-    assert!(stack.reload_gateway_certificates());
+    stack.reload_gateway_certificates();
     Line::dial(&stack.call_plan()).await.assert_echoes().await;
     live.assert_echoes().await;
     stack.stop().await;
@@ -177,17 +181,21 @@ async fn an_authority_is_replaced_without_a_refusal_and_both_sides_look_by_thems
     for side in ["gateway", "worker"] {
         fs::write(folder.file(side, "ca"), &both).unwrap();
     }
-    eventually("both looked", async || stack.certificates_replaced() == (1, 1)).await;
+    eventually("both looked", async || {
+        let (gateway, worker) = stack.certificates_replaced();
+        gateway > 0 && worker > 0
+    })
+    .await;
     for gateway in [old.gateway(), new.gateway()] {
         assert_eq!(old.visit(stack.worker_address(), Some(&gateway)).await, Ok(()));
     }
     // The worker first; the gateway would do as well.
     folder.write("worker", &new.worker(), &new);
     fs::write(folder.file("worker", "ca"), &both).unwrap();
-    assert!(stack.reload_worker_certificates());
+    stack.reload_worker_certificates();
     Line::dial(&stack.call_plan()).await.assert_echoes().await;
     folder.write("gateway", &new.gateway(), &new);
-    assert!(stack.reload_gateway_certificates());
+    stack.reload_gateway_certificates();
     Line::dial(&stack.call_plan()).await.assert_echoes().await;
     assert_eq!(failed_handshakes(&stack).await, 0.0);
     stack.stop().await;
