@@ -20,11 +20,10 @@ CALLER, CALLED = "+15550147", "+15550148"
 START_PATIENCE = 180.0
 TRACE_PATIENCE = 60.0
 
-# Each span of an inbound call, and its parent.
+# Each span of an inbound call whose caller hangs up, and its parent.
 EXPECTED = {
     "POST /voice/incoming": None,
     "stream": "POST /voice/incoming",
-    "POST /voice/after": "POST /voice/incoming",
     "conversation": "stream",
     "utterance": "conversation",
 }
