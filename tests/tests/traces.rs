@@ -10,7 +10,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -65,7 +65,7 @@ impl Pair {
     }
 
     fn log(&self) -> String {
-        ["gateway", "worker"].map(|name| fs::read_to_string(self.logs.join(format!("{name}.log"))).unwrap()).concat()
+        read(&self.logs)
     }
 
     /// The line of the log with this message.
@@ -76,12 +76,19 @@ impl Pair {
         found.next().unwrap_or_else(|| panic!("{message} is not in\n{log}"))
     }
 
-    /// Ends both, in time.
-    async fn stop(self) {
-        let (gateway, worker) = self.processes.stop(STOP_LIMIT).await.unwrap();
+    /// Ends both, in time. What they logged.
+    async fn stop(self) -> String {
+        let Self { processes, logs } = self;
+        let (gateway, worker) = processes.stop(STOP_LIMIT).await.unwrap();
         assert!(gateway.success() && worker.success(), "gateway {gateway}, worker {worker}");
-        fs::remove_dir_all(&self.logs).unwrap();
+        let log = read(&logs);
+        fs::remove_dir_all(&logs).unwrap();
+        log
     }
+}
+
+fn read(logs: &Path) -> String {
+    ["gateway", "worker"].map(|name| fs::read_to_string(logs.join(format!("{name}.log"))).unwrap()).concat()
 }
 
 /// One call that comes in, is echoed, hangs up, and is asked after. Its CallSid and ticket.
@@ -109,7 +116,7 @@ fn assert_one_trace(spans: &[Seen]) -> String {
     traces.into_iter().next().unwrap()
 }
 
-fn assert_private(spans: &[Seen], more: &[&str]) {
+fn assert_private(text: &str, more: &[&str]) {
     let mut secrets = Secrets::default();
     for number in [FROM, TO, OURS] {
         secrets.add_number("a number", number);
@@ -117,7 +124,7 @@ fn assert_private(spans: &[Seen], more: &[&str]) {
     for secret in [DEVELOPMENT_TOKEN, API_TOKEN, SECRET].iter().chain(more) {
         secrets.add("a secret", secret);
     }
-    assert_eq!(secrets.leaks(&format!("{spans:?}")), [""; 0]);
+    assert_eq!(secrets.leaks(text), [""; 0]);
 }
 
 const SERVER: i32 = 2;
@@ -131,21 +138,25 @@ async fn a_call_that_comes_in_is_one_trace_over_both_services() {
         ("OTEL_EXPORTER_OTLP_HEADERS", &format!("authorization={}", SECRET.replace(' ', "%20"))),
         // Longer than the test: the last spans leave when the services end.
         ("OTEL_BSP_SCHEDULE_DELAY", "60000"),
+        // The log is wide open, that of the exporter's own connection as well.
+        ("RUST_LOG", "trace"),
     ])
     .await;
     let (call_sid, ticket) = call_in(&pair.plan()).await;
     eventually("the conversation has ended", async || pair.log().contains("conversation ended")).await;
     assert_eq!(collector.spans().len(), 0);
     let lines = ["call began", "call ended", "conversation began", "conversation ended"].map(|what| pair.line(what));
-    pair.stop().await;
+    let log = pair.stop().await;
 
     let spans = collector.spans();
     let trace = assert_one_trace(&spans);
+    assert!(log.contains("\"target\":\"h2::") && !log.contains("tandem::trace"), "{log:.2000}");
+    assert_private(&log, &[&ticket, &ticket[20..60]]);
     for line in lines {
         assert_eq!(line["trace_id"], trace, "{line}");
     }
     assert!(collector.authorization().iter().all(|header| header == SECRET));
-    assert_private(&spans, &[&ticket, &ticket[20..60]]);
+    assert_private(&format!("{spans:?}"), &[&ticket, &ticket[20..60]]);
     let webhook = one(&spans, "POST /voice/incoming");
     let stream = one(&spans, "stream");
     let conversation = one(&spans, "conversation");
@@ -214,7 +225,7 @@ async fn a_call_that_is_placed_is_one_trace_from_the_request_for_it() {
 
     let spans = collector.spans();
     assert_one_trace(&spans);
-    assert_private(&spans, &[]);
+    assert_private(&format!("{spans:?}"), &[]);
     let place = one(&spans, "place call");
     let answered = one(&spans, "POST /voice/outbound/{id}");
     let stream = one(&spans, "stream");
