@@ -6,14 +6,11 @@ use anyhow::Context;
 use gateway::{Config, config::SETTINGS, doctor};
 use telemetry::{
     files, log, probe,
-    settings::{Mistakes, Task, Values},
+    settings::{BAD_SETTINGS, Mistakes, Task},
     shutdown,
     traces::Traces,
 };
 use tokio::net::TcpListener;
-
-/// Exit code for settings that cannot be used (sysexits.h, EX_USAGE).
-const BAD_SETTINGS: u8 = 64;
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line answers on its streams")]
 fn main() -> anyhow::Result<ExitCode> {
@@ -25,7 +22,7 @@ fn main() -> anyhow::Result<ExitCode> {
         &[doctor::SUBCOMMAND],
     );
     if task == Task::Healthcheck {
-        return healthcheck(&values);
+        return probe::healthcheck(&values);
     }
     let config = Config::read(&values);
     if let Task::Own { json, .. } = task {
@@ -44,19 +41,6 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Healthcheck | Task::Own { .. } | Task::Serve => serve(config),
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "a command line answers on its streams")]
-fn healthcheck(values: &Values) -> anyhow::Result<ExitCode> {
-    match probe::address(values) {
-        Ok(operations) => Ok(ExitCode::from(u8::from(
-            !probe::ready(operations).context("OPS_LISTEN does not answer; is the service up?")?,
-        ))),
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            Ok(ExitCode::from(BAD_SETTINGS))
-        }
     }
 }
 

@@ -4,19 +4,40 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    process::ExitCode,
     time::Duration,
 };
 
-use crate::settings::{Mistakes, Reader, Values};
+use anyhow::Context as _;
+
+use crate::settings::{BAD_SETTINGS, Mistakes, Reader, Values};
 
 /// How long the whole question may take, connect and answer each.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What `healthcheck` of a service with these settings does: its exit code.
+///
+/// # Errors
+/// When the service cannot be reached or does not answer in time.
+#[expect(clippy::print_stderr, reason = "a command line answers on its streams")]
+pub fn healthcheck(values: &Values) -> anyhow::Result<ExitCode> {
+    match address(values) {
+        Ok(operations) => {
+            let is_ready = ready(operations).context("OPS_LISTEN does not answer; is the service up?")?;
+            Ok(ExitCode::from(u8::from(!is_ready)))
+        }
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            Ok(ExitCode::from(BAD_SETTINGS))
+        }
+    }
+}
 
 /// The operations port of the service that has these settings.
 ///
 /// # Errors
 /// When `OPS_LISTEN` cannot be used.
-pub fn address(values: &Values) -> Result<SocketAddr, Mistakes> {
+fn address(values: &Values) -> Result<SocketAddr, Mistakes> {
     let mut reader = Reader::new(values);
     let operations = reader.parsed("OPS_LISTEN");
     reader.finish(operations)
@@ -26,7 +47,7 @@ pub fn address(values: &Values) -> Result<SocketAddr, Mistakes> {
 ///
 /// # Errors
 /// When the service cannot be reached or does not answer in time.
-pub fn ready(operations: SocketAddr) -> io::Result<bool> {
+fn ready(operations: SocketAddr) -> io::Result<bool> {
     let ip = match operations.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

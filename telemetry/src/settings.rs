@@ -9,6 +9,9 @@ use clap::{Arg, ArgAction, Command};
 
 use crate::{Sensitive, log::Format, shards, traces};
 
+/// Exit code for settings that cannot be used (sysexits.h, EX_USAGE).
+pub const BAD_SETTINGS: u8 = 64;
+
 /// One setting, as the operator sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
