@@ -11,6 +11,7 @@ use telemetry::Sensitive;
 
 use crate::dsp::SampleRate;
 
+pub mod brain;
 mod echo;
 
 /// What an agent is told. It must take each at once: what it cannot use now it keeps, within a bound of its own.

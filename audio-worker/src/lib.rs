@@ -24,10 +24,12 @@ mod conversations;
 pub mod dsp;
 mod metrics;
 pub mod pipeline;
+pub mod provider;
 mod server;
 mod status;
 mod traces;
 pub mod turn;
+pub mod turn_taking;
 mod voice_service;
 
 pub use config::Config;
