@@ -2,10 +2,11 @@
 //!
 //! Read in this order: [`server`](crate) takes connections and gives each call to `voice_service`, which admits it;
 //! `conversation` is the driver, the one task that owns the call; [`turn`] is the core that decides;
-//! [`pipeline`] and [`dsp`] are the signal path; [`agent`] is the port to whoever talks; `traces` names the spans.
+//! [`pipeline`] and [`dsp`] are the signal path; [`ears`] tell speech from the rest; [`agent`] is the port to whoever
+//! talks; `traces` names the spans.
 //!
 //! Invariants:
-//! - `turn`, `pipeline` and `dsp` are pure: no clock, no socket, no runtime.
+//! - `turn`, `pipeline`, `dsp` and `ears` are pure: no clock, no socket, no runtime.
 //! - The reply queue in [`turn::reply`] is the only pacer in the system.
 //! - One task owns all the state of a call; no lock is taken per frame; what grows has a bound and a counter.
 //! - A panic in one conversation ends that conversation.
@@ -22,6 +23,7 @@ mod connection;
 mod conversation;
 mod conversations;
 pub mod dsp;
+pub mod ears;
 mod metrics;
 pub mod pipeline;
 pub mod provider;

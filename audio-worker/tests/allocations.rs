@@ -5,6 +5,7 @@
 use allocation_counter::measure;
 use audio_worker::{
     dsp::{Resampler, SampleRate, dtmf::Keys, mulaw},
+    ears::{Ears, detector},
     pipeline::{Downlink, HEARING_RATE, Uplink},
 };
 
@@ -133,4 +134,19 @@ fn there_and_back_allocates_nothing() {
         downlink.push(heard.pcm, HEARING_RATE, &mut reply).unwrap();
     });
     assert_eq!(counted, 0);
+}
+
+#[test]
+fn ears_allocate_nothing_in_sound_and_in_gaps() {
+    let mut ears = Ears::new(detector());
+    let (mut pcm, mut windows) = ([0; 320], 0);
+    let counted = allocations(|frame| {
+        pcm.fill(frame as i16);
+        ears.hear(&pcm, |_, _| windows += 1);
+        if frame % 50 == 9 {
+            ears.gap(frame * 3, |_, _| windows += 1);
+        }
+    });
+    assert_eq!(counted, 0);
+    assert!(windows > 300);
 }

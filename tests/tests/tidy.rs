@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files and folders without clock, socket, runtime, environment or chance.
-const PURE: [&str; 21] = [
+const PURE: [&str; 23] = [
     "gateway/src/capture/mask.rs",
     "gateway/src/admission.rs",
     "gateway/src/admission",
@@ -30,6 +30,8 @@ const PURE: [&str; 21] = [
     "audio-worker/src/pipeline.rs",
     "audio-worker/src/dsp.rs",
     "audio-worker/src/dsp",
+    "audio-worker/src/ears.rs",
+    "audio-worker/src/ears",
     "tests/src/signal",
 ];
 
