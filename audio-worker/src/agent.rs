@@ -13,6 +13,12 @@ use crate::dsp::SampleRate;
 
 pub mod brain;
 mod echo;
+pub mod history;
+mod report;
+mod talk;
+
+pub use report::{AgentStats, Report, Speaker, Stage, Turn};
+pub use talk::{Cast, Talk};
 
 /// What an agent is told. It must take each at once: what it cannot use now it keeps, within a bound of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +79,10 @@ pub enum Act {
         /// Only after what was said has been heard.
         after_playback: bool,
     },
+    /// What it says next goes on where its newest utterance was cut short.
+    Continue,
+    /// Something worth telling; it changes nothing.
+    Report(Report),
     /// It cannot go on; the conversation ends as failed.
     Fail {
         /// Why, for logs.
@@ -92,6 +102,11 @@ pub trait Agent: Send {
     /// When it cannot; most agents say only what they think of.
     fn say(&mut self, _text: &str) -> Result<(), CannotSay> {
         Err(CannotSay::NoVoice)
+    }
+
+    /// What it counted so far.
+    fn stats(&self) -> AgentStats {
+        AgentStats::default()
     }
 
     /// What the agent does next. It is asked again after each [`Agent::hear`] and whenever it woke the context;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::v1::{self, ConverseRequest, ConverseResponse, converse_request, converse_response};
+use proto::v1::{self, ConverseRequest, ConverseResponse, converse_request};
 use tokio::{
     sync::{
         mpsc::{self, error::TrySendError},
@@ -23,10 +23,11 @@ use crate::{
     dsp::ResampleError,
     pipeline::{Downlink, Uplink},
     traces::Utterances,
-    turn::{EndReason, Input, Outcome, Stats, ToGateway, Turn, reply},
+    turn::{EndReason, Input, Stats, Turn, reply},
 };
 
 mod orders;
+mod wire;
 
 pub(crate) use orders::Staff;
 
@@ -160,7 +161,7 @@ impl Conversation {
                 Ok(permit) => match self.turn.poll_gateway() {
                     Some(message) => {
                         self.utterances.watch(&message);
-                        permit.send(Box::new(Ok(to_wire(message))));
+                        permit.send(Box::new(Ok(wire::to_wire(message, self.uplink.media_time_ms()))));
                     }
                     None => return true,
                 },
@@ -249,6 +250,8 @@ impl Conversation {
             }
             Act::Hangup { reason, after_playback } => Input::Hangup { reason, after_playback },
             Act::Transfer { to, after_playback } => Input::Transfer { to, after_playback },
+            Act::Continue => Input::Continue,
+            Act::Report(report) => Input::Report(report),
             Act::Fail { reason } => return Err(ConversationError::Agent(reason)),
         };
         self.turn.handle(input, now());
@@ -279,27 +282,4 @@ fn set(sleep: std::pin::Pin<&mut Sleep>, deadline: Option<Instant>) {
 #[expect(clippy::disallowed_methods, reason = "the driver is the one that asks the clock")]
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-fn to_wire(message: ToGateway) -> ConverseResponse {
-    use converse_response::Message;
-
-    let message = match message {
-        ToGateway::Audio { utterance, mulaw } => Message::Audio(v1::AgentAudio { utterance, mulaw, continues: None }),
-        ToGateway::UtteranceEnd { utterance } => Message::UtteranceEnd(v1::UtteranceEnd { utterance }),
-        ToGateway::Interrupt { utterance } => Message::Interrupt(v1::Interrupt { utterance }),
-        ToGateway::Hangup { reason, after_playback } => Message::Hangup(v1::Hangup { reason, after_playback }),
-        ToGateway::Transfer { to, after_playback } => Message::Transfer(v1::Transfer { to, after_playback }),
-        ToGateway::Instructed { id, outcome, detail } => {
-            let outcome = match outcome {
-                Outcome::Done => v1::InstructOutcome::Done,
-                Outcome::Invalid => v1::InstructOutcome::Invalid,
-                Outcome::UnknownAgent => v1::InstructOutcome::UnknownAgent,
-                Outcome::Unsupported => v1::InstructOutcome::Unsupported,
-            };
-            Message::Instructed(v1::Instructed { id, outcome: outcome.into(), detail })
-        }
-        ToGateway::Draining(left) => Message::Draining(v1::Draining { deadline: left.try_into().ok() }),
-    };
-    ConverseResponse { message: Some(message) }
 }

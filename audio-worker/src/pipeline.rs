@@ -59,6 +59,11 @@ impl Uplink {
         Ok(Heard { gap_ms, pcm: &self.wide })
     }
 
+    /// The carrier's clock after all that was taken, in ms.
+    pub fn media_time_ms(&self) -> u64 {
+        self.next.map_or(0, |next| next.anchor_ms.saturating_add(next.samples / 8))
+    }
+
     /// Passes one message of `samples` over, which nobody is to hear, and answers the milliseconds before it for which
     /// nothing was sent. What comes next begins with a fresh filter.
     pub fn skip(&mut self, samples: usize, media_time_ms: u64) -> u64 {

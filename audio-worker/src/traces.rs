@@ -97,7 +97,7 @@ impl Utterances {
     pub(crate) fn watch(&mut self, message: &ToGateway) {
         let Some(below) = self.below else { return };
         match message {
-            ToGateway::Audio { utterance, mulaw } => {
+            ToGateway::Audio { utterance, mulaw, .. } => {
                 if self.open.as_ref().is_none_or(|open| open.number != *utterance) {
                     self.begin(below, *utterance);
                 }
@@ -110,6 +110,7 @@ impl Utterances {
             ToGateway::Hangup { .. }
             | ToGateway::Transfer { .. }
             | ToGateway::Instructed { .. }
+            | ToGateway::Report { .. }
             | ToGateway::Draining(_) => {}
         }
     }

@@ -15,7 +15,10 @@ pub mod reply;
 
 pub use message::{EndReason, Input, Outcome, Stats, ToGateway};
 
-use crate::dsp::dtmf::Keys;
+use crate::{
+    agent::{Report, Speaker},
+    dsp::dtmf::Keys,
+};
 use ledger::Ledger;
 use reply::{Due, KeysNow, Reply};
 
@@ -24,6 +27,9 @@ const MAX_ANSWERS: usize = 32;
 
 /// Orders of keys that may wait to be played.
 pub const MAX_ROWS_OF_KEYS: usize = 8;
+
+/// Messages that may wait for the gateway when a report of the agent is added; beyond it the report is dropped.
+const MAX_WAITING: usize = 64;
 
 /// How long the gateway may take to carry out a hang-up or a transfer: the longest reply, and some.
 pub const ENDING_LIMIT: Duration = Duration::from_secs(90);
@@ -40,6 +46,12 @@ pub struct Turn {
     begun: u64,
     speaking: Speaking,
     ledger: Ledger,
+    /// The agent's newest utterance on the wire; 0 before its first.
+    newest_said: u64,
+    /// What it says next goes on where its newest was cut short.
+    continues: bool,
+    /// This utterance goes on where that one was cut short, and has not been sent yet.
+    continued: Option<(u64, u64)>,
     /// By order: the agent neither hears nor talks.
     held: bool,
     /// Waits for nothing: goes before audio.
@@ -83,6 +95,9 @@ impl Turn {
             begun: 0,
             speaking: Speaking::No,
             ledger: Ledger::new(),
+            newest_said: 0,
+            continues: false,
+            continued: None,
             held: false,
             urgent: VecDeque::new(),
             stats: Stats {
@@ -94,6 +109,7 @@ impl Turn {
                 late_samples: 0,
                 orders: 0,
                 orders_refused: 0,
+                reports_dropped: 0,
                 late_peak: Duration::ZERO,
             },
         }
@@ -114,6 +130,8 @@ impl Turn {
             Input::Say(mulaw) => self.on_say(mulaw),
             Input::EndUtterance => self.on_end_utterance(),
             Input::Interrupt => self.on_interrupt(),
+            Input::Continue => self.continues = true,
+            Input::Report(report) => self.on_report(report),
             Input::Hangup { reason, after_playback } => {
                 self.on_ending(ToGateway::Hangup { reason, after_playback }, after_playback);
             }
@@ -134,6 +152,8 @@ impl Turn {
             Input::TakenOver { id } => self.on_order(id, |turn| {
                 turn.on_interrupt();
                 turn.begun = 0;
+                turn.newest_said = 0;
+                turn.continues = false;
                 turn.ledger.take_over(turn.newest + 1);
                 Ok(())
             }),
@@ -161,7 +181,9 @@ impl Turn {
             return Some(match due {
                 Due::Audio { utterance, mulaw } => {
                     self.stats.sent_samples += mulaw.len() as u64;
-                    ToGateway::Audio { utterance, mulaw }
+                    let continued = self.continued.take_if(|(new, _)| *new <= utterance);
+                    let continues = continued.filter(|(new, _)| *new == utterance).map(|(_, old)| old);
+                    ToGateway::Audio { utterance, mulaw, continues }
                 }
                 Due::End { utterance } => ToGateway::UtteranceEnd { utterance },
             });
@@ -249,7 +271,26 @@ impl Turn {
     fn begin(&mut self, before: u64) {
         self.newest += 1;
         self.ledger.agent(self.newest, self.begun, before / 8);
+        if std::mem::take(&mut self.continues) && self.newest_said > 0 {
+            self.continued = Some((self.newest, self.newest_said));
+        }
+        self.newest_said = self.newest;
         self.speaking = Speaking::Here { before, samples: 0 };
+    }
+
+    /// Reports wait for nothing, and are the first to go when the gateway does not read.
+    fn on_report(&mut self, report: Report) {
+        if self.urgent.len() >= MAX_WAITING {
+            self.stats.reports_dropped += 1;
+            return;
+        }
+        let utterance = match &report {
+            // What it says next is the answer.
+            Report::Turn(_) => self.newest + 1,
+            Report::Said { by: Speaker::Agent, .. } => self.newest_said,
+            Report::Said { by: Speaker::Caller, .. } | Report::Speech { .. } | Report::Fault { .. } => 0,
+        };
+        self.urgent.push_back(ToGateway::Report { report, utterance });
     }
 
     fn on_end_utterance(&mut self) {

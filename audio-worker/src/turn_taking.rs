@@ -1,5 +1,389 @@
 //! Who has the floor: when the caller has finished, when the agent is interrupted, when an interruption was none.
+//!
+//! Pure: windows of the caller's sound, judged by a voice detector, and what becomes of answers go in with `now`; what is
+//! to be done and one deadline come out. Contract: one [`TurnTaking::handle`], then [`TurnTaking::poll`] until it answers
+//! `None`, before the next.
+//!
+//! The agent runs ahead: at the first short silence an answer is prepared that nobody hears ([`Output::Guess`]). It is said
+//! when the silence has become long enough ([`Output::Answer`]) and thrown away when the caller goes on
+//! ([`Output::Forget`]).
 
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+mod fillers;
+mod message;
 mod settings;
+mod voice;
 
+pub use message::{Input, Output, Stats};
 pub use settings::Settings;
+pub use voice::WINDOW;
+
+use fillers::Fillers;
+use voice::Voice;
+
+/// Audio may come late without anybody being silent: so long is waited beyond the silence that is asked for when nothing
+/// comes at all.
+const LATE_AUDIO: Duration = Duration::from_millis(100);
+
+/// When words are looked for in an interruption that goes on without a pause, after its beginning.
+const PROBE: Duration = Duration::from_millis(400);
+
+/// The floor of one conversation.
+#[derive(Debug)]
+pub struct TurnTaking {
+    settings: Settings,
+    fillers: Fillers,
+    now: Instant,
+    state: State,
+    voice: Voice,
+    /// The newest guess's number; 0 before the first.
+    newest: u64,
+    /// The newest that was answered.
+    answered: u64,
+    /// Prompts since the caller last said something.
+    prompts: u32,
+    out: VecDeque<Output>,
+    stats: Stats,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nobody speaks, since then.
+    Listening(Instant),
+    /// The caller speaks.
+    Hearing { guess: Guess, over: Option<Over> },
+    /// The caller has finished; the answer has no sound yet.
+    Thinking,
+    /// The agent is about to say something of its own accord, which has no sound yet.
+    Preparing,
+    /// The agent speaks.
+    Speaking { protected: bool },
+}
+
+/// What is known of the words of the turn that is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guess {
+    /// Nothing was asked for.
+    None,
+    /// Asked for, with the caller still speaking, to know whether there are words at all.
+    Probe,
+    /// Asked for in a silence, to be answered.
+    Asked,
+    /// It has words.
+    Words,
+    /// It has none.
+    Empty,
+}
+
+/// The caller has interrupted the agent, whose rest can still be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Over {
+    since: Instant,
+    /// There were words: it will not be said.
+    confirmed: bool,
+    probed: bool,
+}
+
+impl TurnTaking {
+    /// A conversation that begins at `now`, with the floor free.
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        Self {
+            fillers: Fillers::new(&settings.fillers),
+            settings,
+            now,
+            state: State::Listening(now),
+            voice: Voice::default(),
+            newest: 0,
+            answered: 0,
+            prompts: 0,
+            out: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Takes one input at `now`. Time that goes backwards is ignored.
+    pub fn handle(&mut self, input: Input<'_>, now: Instant) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Window { voice, echo } => self.on_window(voice, echo),
+            Input::Words { turn, text } => self.on_words(turn, text),
+            Input::Speaking { protected } => self.on_speaking(protected),
+            Input::Finished => self.on_finished(),
+            Input::Unanswered => self.listen(),
+            Input::Preparing => self.on_preparing(),
+            Input::Held => {
+                self.forget();
+                self.voice.reset();
+                self.listen();
+            }
+            Input::Tick => {}
+        }
+        self.look_at_time();
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When to call [`TurnTaking::handle`] with [`Input::Tick`], if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Listening(since) => Some(since + self.settings.silence_prompt),
+            State::Hearing { over, guess } => {
+                [self.over_deadline(over, guess), self.endpoint_deadline(over, guess)].into_iter().flatten().min()
+            }
+            State::Thinking | State::Preparing | State::Speaking { .. } => None,
+        }
+    }
+
+    /// True while what the caller says belongs to a turn that is not answered yet, and is to be kept.
+    pub const fn keeps_speech(&self) -> bool {
+        matches!(self.state, State::Hearing { .. } | State::Thinking)
+    }
+
+    /// True while the caller may be speaking, for whoever keeps a little of what came before.
+    pub const fn is_voiced(&self) -> bool {
+        self.voice.is_running()
+    }
+
+    /// The end of the caller's newest voice, if there was any.
+    pub const fn last_voice(&self) -> Option<Instant> {
+        self.voice.last_voice()
+    }
+
+    /// What was counted so far.
+    pub const fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn on_window(&mut self, probability: f32, echo: bool) {
+        let in_turn = matches!(self.state, State::Hearing { .. });
+        let resumed = self.voice.push(probability, echo, in_turn, self.now);
+        match self.state {
+            State::Listening(_) if self.voice.voiced() >= self.settings.min_speech => self.hear(None),
+            State::Thinking if self.voice.voiced() >= self.settings.min_speech => {
+                // Cut off too soon: what comes belongs to the same turn.
+                self.stats.cut_off += 1;
+                self.forget();
+                self.hear(None);
+            }
+            State::Speaking { protected: false }
+                if self.settings.interruptible && self.voice.voiced() >= self.settings.barge_in =>
+            {
+                self.interrupt(false);
+            }
+            State::Hearing { guess, over } => self.on_heard(guess, over, resumed),
+            State::Listening(_) | State::Thinking | State::Preparing | State::Speaking { .. } => {}
+        }
+    }
+
+    /// The caller has the floor, and another window came.
+    fn on_heard(&mut self, guess: Guess, over: Option<Over>, resumed: bool) {
+        if resumed && matches!(guess, Guess::Asked | Guess::Words | Guess::Empty) {
+            self.forget();
+            self.state = State::Hearing { guess: Guess::None, over };
+        } else if self.voice.silence() >= self.settings.endpoint_silence
+            || self.voice.lasted(self.now) >= self.settings.max_utterance
+        {
+            self.endpoint(guess, over);
+        } else if self.voice.silence() >= self.settings.guess_silence && matches!(guess, Guess::None | Guess::Probe) {
+            self.guess(false);
+            self.state = State::Hearing { guess: Guess::Asked, over };
+        }
+    }
+
+    fn on_words(&mut self, turn: u64, text: &str) {
+        if turn != self.newest || turn == 0 {
+            return;
+        }
+        let is_speech = !self.fillers.is_filler(text);
+        match self.state {
+            State::Hearing { over: Some(over), guess } if !over.confirmed => {
+                if is_speech {
+                    self.stats.barge_ins += 1;
+                    let guess = if guess == Guess::Asked { Guess::Words } else { Guess::None };
+                    self.state = State::Hearing { guess, over: Some(Over { confirmed: true, ..over }) };
+                } else {
+                    self.go_on();
+                }
+            }
+            State::Hearing { guess: Guess::Asked, over } => {
+                let guess = if text.trim().is_empty() { Guess::Empty } else { Guess::Words };
+                self.state = State::Hearing { guess, over };
+            }
+            // Nobody said anything: back to listening.
+            State::Thinking if text.trim().is_empty() => {
+                self.stats.empty += 1;
+                self.forget();
+                self.listen();
+            }
+            // It was taken for no interruption before its words were known.
+            State::Speaking { protected: false }
+                if is_speech && self.settings.interruptible && turn > self.answered =>
+            {
+                self.interrupt(true);
+            }
+            State::Listening(_)
+            | State::Hearing { .. }
+            | State::Thinking
+            | State::Preparing
+            | State::Speaking { .. } => {}
+        }
+    }
+
+    fn on_finished(&mut self) {
+        if let State::Speaking { .. } = self.state {
+            self.listen();
+            if self.voice.voiced() >= self.settings.min_speech && self.voice.is_running() {
+                self.hear(None);
+            }
+        }
+    }
+
+    fn on_speaking(&mut self, protected: bool) {
+        if self.state == State::Preparing {
+            // What was said before it began does not interrupt it.
+            self.voice.mute_run();
+        }
+        self.state = State::Speaking { protected };
+    }
+
+    /// Whatever went on before is over: the agent has something to say.
+    fn on_preparing(&mut self) {
+        match self.state {
+            State::Speaking { .. } => self.out.push_back(Output::Interrupt),
+            State::Hearing { .. } => {
+                self.out.push_back(Output::Speech { began: false });
+                self.forget();
+            }
+            State::Thinking => self.forget(),
+            State::Listening(_) | State::Preparing => {}
+        }
+        self.prompts = 0;
+        self.voice.mute_run();
+        self.state = State::Preparing;
+    }
+
+    fn look_at_time(&mut self) {
+        match self.state {
+            State::Listening(since) if since + self.settings.silence_prompt <= self.now && !self.voice.is_running() => {
+                self.prompts += 1;
+                self.stats.prompts += 1;
+                self.out.push_back(Output::Prompt { nth: self.prompts });
+                self.state = State::Preparing;
+            }
+            State::Listening(since) if since + self.settings.silence_prompt <= self.now => self.listen(),
+            State::Hearing { guess, over } => {
+                if self.over_deadline(over, guess).is_some_and(|at| at <= self.now)
+                    && let Some(over) = over
+                {
+                    if over.probed || guess != Guess::None {
+                        self.go_on();
+                    } else {
+                        self.guess(true);
+                        self.state = State::Hearing { guess: Guess::Probe, over: Some(Over { probed: true, ..over }) };
+                    }
+                } else if self.endpoint_deadline(over, guess).is_some_and(|at| at <= self.now) {
+                    self.endpoint(guess, over);
+                }
+            }
+            State::Listening(_) | State::Thinking | State::Preparing | State::Speaking { .. } => {}
+        }
+    }
+
+    /// When an interruption without words is looked at again.
+    fn over_deadline(&self, over: Option<Over>, guess: Guess) -> Option<Instant> {
+        let over = over.filter(|over| !over.confirmed)?;
+        let probe = !over.probed && guess == Guess::None;
+        Some(
+            over.since
+                + if probe { PROBE.min(self.settings.false_interruption) } else { self.settings.false_interruption },
+        )
+    }
+
+    /// When the turn ends though no sound comes any more.
+    fn endpoint_deadline(&self, over: Option<Over>, guess: Guess) -> Option<Instant> {
+        let waits_for_words = over.is_some_and(|over| !over.confirmed) && guess == Guess::Asked;
+        let last = self.voice.last_voice().filter(|_| !waits_for_words)?;
+        Some(last + self.settings.endpoint_silence + LATE_AUDIO)
+    }
+
+    fn hear(&mut self, over: Option<Over>) {
+        self.out.push_back(Output::Speech { began: true });
+        self.state = State::Hearing { guess: Guess::None, over };
+    }
+
+    /// The caller takes the floor from the agent; `confirmed` when words are known.
+    fn interrupt(&mut self, confirmed: bool) {
+        self.out.push_back(Output::Interrupt);
+        self.hear(Some(Over { since: self.now, confirmed, probed: confirmed }));
+        if confirmed {
+            self.stats.barge_ins += 1;
+            self.voice.unmute_run();
+            self.state =
+                State::Hearing { guess: Guess::Words, over: Some(Over { since: self.now, confirmed, probed: true }) };
+        }
+    }
+
+    fn guess(&mut self, probe: bool) {
+        self.newest += 1;
+        self.stats.guesses += u64::from(!probe);
+        self.out.push_back(Output::Guess { turn: self.newest, probe });
+    }
+
+    /// The caller has finished.
+    fn endpoint(&mut self, guess: Guess, over: Option<Over>) {
+        if matches!(guess, Guess::None | Guess::Probe) {
+            self.guess(false);
+        }
+        if over.is_some_and(|over| !over.confirmed) {
+            // Whether it was an interruption at all is not known yet; its words are on their way, and there is a deadline.
+            self.state = State::Hearing { guess: Guess::Asked, over };
+            return;
+        }
+        self.out.push_back(Output::Speech { began: false });
+        // One that was cut at its greatest length does not go on in the next.
+        self.voice.mute_run();
+        if guess == Guess::Empty {
+            self.stats.empty += 1;
+            self.forget();
+            self.listen();
+            return;
+        }
+        self.answered = self.newest;
+        self.out.push_back(Output::Answer { turn: self.newest });
+        self.stats.turns += 1;
+        self.prompts = 0;
+        self.state = State::Thinking;
+    }
+
+    /// What the caller did was no interruption.
+    fn go_on(&mut self) {
+        self.stats.false_interruptions += 1;
+        self.out.push_back(Output::Speech { began: false });
+        self.out.push_back(Output::GoOn);
+        // The same noise does not interrupt twice.
+        self.voice.mute_run();
+        self.state = State::Speaking { protected: false };
+    }
+
+    /// The newest guess is worth nothing any more.
+    fn forget(&mut self) {
+        if self.newest > 0 && matches!(self.state, State::Hearing { .. } | State::Thinking) {
+            self.stats.forgotten += 1;
+            self.out.push_back(Output::Forget { turn: self.newest });
+        }
+    }
+
+    const fn listen(&mut self) {
+        self.state = State::Listening(self.now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ const PURE: [&str; 23] = [
     "gateway/src/routes",
     "audio-worker/src/turn.rs",
     "audio-worker/src/turn",
+    "audio-worker/src/turn_taking.rs",
+    "audio-worker/src/turn_taking",
     "audio-worker/src/pipeline.rs",
     "audio-worker/src/dsp.rs",
     "audio-worker/src/dsp",

@@ -50,7 +50,7 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Seen {
 }
 
 fn audio(utterance: u64) -> ToGateway {
-    ToGateway::Audio { utterance, mulaw: Bytes::from_static(&[0xff; 160]) }
+    ToGateway::Audio { utterance, mulaw: Bytes::from_static(&[0xff; 160]), continues: None }
 }
 
 /// The spans of what is said in a conversation whose trace is kept.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::dsp::dtmf::Keys;
+use crate::{agent::Report, dsp::dtmf::Keys};
 
 /// What happens to a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Input<'a> {
     EndUtterance,
     /// What the agent said so far is worthless.
     Interrupt,
+    /// What the agent says next goes on where its newest utterance was cut short.
+    Continue,
     /// The agent wants the call to end.
     Hangup {
         /// Why, for logs.
@@ -64,6 +66,8 @@ pub enum Input<'a> {
         /// Why not, in words.
         detail: String,
     },
+    /// The agent tells something of the conversation.
+    Report(Report),
     /// This worker will stop after this time; the conversation goes on until then.
     Draining(Duration),
     /// That time is over.
@@ -81,6 +85,15 @@ pub enum ToGateway {
         utterance: u64,
         /// mu-law.
         mulaw: Bytes,
+        /// On the first audio of an utterance that goes on where an earlier one was cut short: that one's number.
+        continues: Option<u64>,
+    },
+    /// Something that the agent tells of the conversation.
+    Report {
+        /// What.
+        report: Report,
+        /// The utterance that it is about; 0 for none.
+        utterance: u64,
     },
     /// An utterance is complete.
     UtteranceEnd {
@@ -182,6 +195,8 @@ pub struct Stats {
     pub orders: u64,
     /// Orders refused.
     pub orders_refused: u64,
+    /// Reports of the agent that were dropped, since the gateway does not read.
+    pub reports_dropped: u64,
     /// How long after its deadline the core was woken, at worst.
     pub late_peak: Duration,
 }

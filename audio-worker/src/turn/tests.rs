@@ -30,7 +30,10 @@ impl Script {
 
 fn show(message: &ToGateway) -> String {
     match message {
-        ToGateway::Audio { utterance, mulaw } => format!("a{utterance}:{}", mulaw.len()),
+        ToGateway::Audio { utterance, mulaw, continues: None } => format!("a{utterance}:{}", mulaw.len()),
+        ToGateway::Audio { utterance, mulaw, continues: Some(old) } => format!("a{utterance}<{old}:{}", mulaw.len()),
+        ToGateway::Report { report: Report::Turn(_), utterance } => format!("turn{utterance}"),
+        ToGateway::Report { utterance, .. } => format!("report{utterance}"),
         ToGateway::UtteranceEnd { utterance } => format!("end{utterance}"),
         ToGateway::Interrupt { utterance } => format!("interrupt{utterance}"),
         ToGateway::Hangup { reason, .. } => format!("hangup {reason}"),
@@ -43,6 +46,33 @@ fn show(message: &ToGateway) -> String {
 
 fn hangup(after_playback: bool) -> Input<'static> {
     Input::Hangup { reason: "bye".into(), after_playback }
+}
+
+#[test]
+fn what_goes_on_after_an_interruption_says_where_it_was_cut_once() {
+    let mut script = Script::new();
+    script.at(0, Input::Continue);
+    assert_eq!(script.at(0, Input::Say(&[0; 160])), ["a1:160"]);
+    assert_eq!(script.at(5, Input::Interrupt), ["interrupt1"]);
+    script.at(6, Input::Continue);
+    assert_eq!(script.at(9, Input::Say(&[0; 320])), ["a2<1:160", "a2:160"]);
+    script.at(9, Input::EndUtterance);
+    assert_eq!(script.at(10, Input::Say(&[0; 160])), ["a3:160"]);
+}
+
+#[test]
+fn reports_go_before_audio_and_are_dropped_when_nobody_reads() {
+    let mut script = Script::new();
+    script.at(0, Input::Say(&[0; 160]));
+    script.turn.handle(Input::Say(&[0; 160]), script.start);
+    assert_eq!(script.at(0, Input::Report(Report::Turn(Default::default()))), ["turn2", "a1:160"]);
+    let said = Report::Said { by: Speaker::Agent, text: "x".to_owned(), is_final: true, interrupted: false };
+    assert_eq!(script.at(0, Input::Report(said)), ["report1"]);
+    for _ in 0..2 * MAX_WAITING {
+        script.turn.handle(Input::Report(Report::Speech { began: true }), script.start);
+    }
+    assert_eq!(script.at(0, Input::Tick).len(), MAX_WAITING);
+    assert_eq!(script.turn.stats().reports_dropped, MAX_WAITING as u64);
 }
 
 #[test]
@@ -357,7 +387,7 @@ proptest! {
             while let Some(message) = script.turn.poll_gateway() {
                 prop_assert!(!over);
                 match message {
-                    ToGateway::Audio { utterance, mulaw } => {
+                    ToGateway::Audio { utterance, mulaw, .. } => {
                         prop_assert!(utterance >= newest && utterance > killed && !mulaw.is_empty());
                         newest = utterance;
                         let is_of_agent = !keys_left.contains_key(&utterance);
@@ -383,7 +413,10 @@ proptest! {
                         prop_assert_eq!(id, unanswered);
                         unanswered = 0;
                     }
-                    ToGateway::Hangup { .. } | ToGateway::Transfer { .. } | ToGateway::Draining(_) => {}
+                    ToGateway::Hangup { .. }
+                    | ToGateway::Transfer { .. }
+                    | ToGateway::Report { .. }
+                    | ToGateway::Draining(_) => {}
                 }
             }
             prop_assert!(unanswered == 0 || script.turn.ended().is_some());

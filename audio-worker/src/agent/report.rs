@@ -1,0 +1,97 @@
+//! What an agent tells of a conversation beside what it does: for the gateway, the transcript, metrics and traces.
+
+use std::time::Duration;
+
+use crate::{ears::EarsStats, provider::Fault, turn_taking};
+
+/// Something worth telling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The caller began to speak, or ended.
+    Speech {
+        /// Which of the two.
+        began: bool,
+    },
+    /// Somebody said something.
+    Said {
+        /// Who.
+        by: Speaker,
+        /// What; of the agent's words, those that were heard.
+        text: String,
+        /// False while it may still change.
+        is_final: bool,
+        /// The agent was interrupted, and this is what was heard.
+        interrupted: bool,
+    },
+    /// The agent answered a turn of the caller.
+    Turn(Turn),
+    /// A provider failed.
+    Fault {
+        /// Where.
+        stage: Stage,
+        /// How.
+        fault: Fault,
+        /// In words, without what was said.
+        detail: String,
+    },
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// The caller.
+    Caller,
+    /// The agent.
+    Agent,
+}
+
+/// Where the time of one turn went, each counted from the caller's last sound. What did not happen is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// The end of the caller's turn was decided.
+    pub endpoint: Option<Duration>,
+    /// The words were there.
+    pub speech_to_text: Option<Duration>,
+    /// The first words of the answer were there.
+    pub first_token: Option<Duration>,
+    /// The first sound was there.
+    pub first_audio: Option<Duration>,
+    /// The first sound was given out.
+    pub first_sent: Option<Duration>,
+}
+
+/// A stage of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Speech to text.
+    SpeechToText,
+    /// The model, or whatever else decides what to say.
+    Chat,
+    /// Text to speech.
+    TextToSpeech,
+}
+
+impl Stage {
+    /// All of them, in the order in which they work.
+    pub const ALL: [Self; 3] = [Self::SpeechToText, Self::Chat, Self::TextToSpeech];
+
+    /// The stage as a label of metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SpeechToText => "speech_to_text",
+            Self::Chat => "chat",
+            Self::TextToSpeech => "text_to_speech",
+        }
+    }
+}
+
+/// What an agent counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AgentStats {
+    /// Who had the floor.
+    pub floor: turn_taking::Stats,
+    /// What was heard.
+    pub ears: EarsStats,
+    /// Windows of the caller's sound that were taken for the agent's own voice.
+    pub echo_windows: u64,
+}

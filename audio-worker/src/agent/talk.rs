@@ -1,0 +1,292 @@
+//! An agent that converses: it hears, takes turns, has words found for what it heard, an answer for the words and a voice
+//! for the answer. What it says is decided by its [`Brain`].
+//!
+//! All of a call's requests are polled by the call's own task; what is given up is dropped.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::time::Sleep;
+
+use super::{
+    Act, Agent, AgentStats, CannotSay, Heard, Opening,
+    brain::Brain,
+    history::History,
+    report::{Report, Stage},
+};
+use crate::{
+    conversation::now,
+    ears::{self, Ears, VoiceActivity},
+    provider::{ProviderError, SpeechToText, TextToSpeech},
+    turn_taking::{Input, Settings, TurnTaking},
+};
+
+mod clauses;
+mod floor;
+mod playing;
+mod prepared;
+mod reply;
+mod speech;
+mod spoken;
+
+use playing::Playing;
+use prepared::Prepared;
+use reply::Reply;
+use speech::SpeechBuffer;
+
+/// Texts that may wait to be said by order.
+const MAX_ORDERED: usize = 8;
+
+/// Sound that is given out ahead of what was heard: the reply queue holds more.
+const MAX_AHEAD_MS: u64 = 20_000;
+
+/// What all calls of one agent share.
+#[derive(Debug)]
+pub struct Cast {
+    /// Finds the words.
+    pub speech_to_text: Arc<dyn SpeechToText>,
+    /// Speaks.
+    pub text_to_speech: Arc<dyn TextToSpeech>,
+    /// How turns are taken.
+    pub turn: Settings,
+    /// BCP 47 tag, where a call has none of its own; may be empty.
+    pub language: String,
+    /// What is said when a provider fails, 1 to 4000 characters.
+    pub apology: String,
+    /// After so many failures in a row the agent takes its leave.
+    pub max_faults: u32,
+}
+
+/// A conversation of one agent with one caller.
+pub struct Talk {
+    cast: Arc<Cast>,
+    brain: Box<dyn Brain>,
+    language: String,
+    ears: Ears,
+    floor: TurnTaking,
+    speech: SpeechBuffer,
+    history: History,
+    /// What is being prepared, heard by nobody yet.
+    prepared: Option<Prepared>,
+    /// What is being said, or was interrupted and can go on.
+    reply: Option<Reply>,
+    playing: Playing,
+    ordered: VecDeque<String>,
+    acts: VecDeque<Act>,
+    faults: u32,
+    /// The call ends: nobody is listened to.
+    ending: bool,
+    held: bool,
+    anything_heard: bool,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Talk {
+    /// Takes a call, and begins with what `brain` says first.
+    pub fn new(cast: Arc<Cast>, brain: Box<dyn Brain>, opening: &Opening) -> Self {
+        Self::hearing(cast, brain, opening, ears::detector())
+    }
+
+    /// The same, with another detector of voice.
+    pub fn hearing(
+        cast: Arc<Cast>,
+        brain: Box<dyn Brain>,
+        opening: &Opening,
+        detector: Box<dyn VoiceActivity>,
+    ) -> Self {
+        let language = if opening.language.is_empty() { &cast.language } else { &opening.language };
+        cast.speech_to_text.warm();
+        cast.text_to_speech.warm();
+        let began = now();
+        let mut talk = Self {
+            language: language.clone(),
+            ears: Ears::new(detector),
+            floor: TurnTaking::new(cast.turn.clone(), began),
+            speech: SpeechBuffer::new(cast.turn.max_utterance),
+            history: History::default(),
+            prepared: None,
+            reply: None,
+            playing: Playing::default(),
+            ordered: VecDeque::new(),
+            acts: VecDeque::new(),
+            faults: 0,
+            ending: false,
+            held: false,
+            anything_heard: false,
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            cast,
+            brain,
+        };
+        let greeting = talk.brain.greet();
+        talk.take_floor(Prepared::own(Reply::new(greeting)), began);
+        talk
+    }
+
+    /// Everything that was prepared, is said or goes on is looked at; true when something came of it.
+    fn look(&mut self, cx: &mut Context<'_>, at: Instant) -> bool {
+        let mut moved = self.poll_words(cx, at);
+        let (cast, language) = (&self.cast, &self.language);
+        if let Some(reply) = self.prepared.as_mut().and_then(|prepared| prepared.reply.as_mut()) {
+            moved |= reply.poll(cx, &*cast.text_to_speech, language, at);
+        }
+        if let Some(reply) = &mut self.reply {
+            moved |= reply.poll(cx, &*cast.text_to_speech, language, at);
+        }
+        moved |= self.look_for_faults(at);
+        moved |= self.release(at);
+        moved |= self.finish(at);
+        moved
+    }
+
+    /// Words that were found.
+    fn poll_words(&mut self, cx: &mut Context<'_>, at: Instant) -> bool {
+        let Some((turn, found)) = self.prepared.as_mut().and_then(|prepared| prepared.poll_words(cx, at)) else {
+            return false;
+        };
+        match found {
+            Ok(text) => {
+                self.floor.handle(Input::Words { turn, text: &text }, at);
+                self.carry_out(at);
+                self.on_words(turn, text);
+            }
+            Err(error) => {
+                self.on_fault(Stage::SpeechToText, &error);
+                if let Some(prepared) = self.prepared.as_mut().filter(|prepared| prepared.turn == turn) {
+                    prepared.reply = Some(Reply::apology(&self.cast.apology));
+                }
+            }
+        }
+        true
+    }
+
+    /// Sound for the caller, if there is some and it is time.
+    fn give(&mut self, pcm: &mut Vec<i16>, at: Instant) -> Option<Act> {
+        if self.floor.keeps_speech() || self.playing.ahead_ms(at) >= MAX_AHEAD_MS {
+            return None;
+        }
+        let reply = self.reply.as_mut()?;
+        let base_ms = reply.given_ms();
+        let rate = reply.give(pcm)?;
+        self.playing.give(base_ms, reply.given_ms(), at);
+        self.anything_heard = true;
+        Some(Act::Speak(rate))
+    }
+
+    /// What was said is over once all of it was heard.
+    fn finish(&mut self, at: Instant) -> bool {
+        let Some(reply) = &mut self.reply else { return false };
+        if self.floor.keeps_speech() || !reply.is_given() {
+            return false;
+        }
+        if self.playing.complete() {
+            self.acts.push_back(Act::EndUtterance);
+            return true;
+        }
+        if !self.playing.is_over(at) {
+            return false;
+        }
+        if !reply.apologises() {
+            self.faults = 0;
+        }
+        self.end_reply(None, at);
+        true
+    }
+
+    fn on_fault(&mut self, stage: Stage, error: &ProviderError) {
+        self.faults += 1;
+        let report = Report::Fault { stage, fault: error.kind, detail: error.detail.clone() };
+        self.acts.push_back(Act::Report(report));
+    }
+}
+
+impl Agent for Talk {
+    fn hear(&mut self, heard: Heard<'_>) {
+        let at = now();
+        match heard {
+            Heard::Audio(_) | Heard::Gap(_) if self.ending => {}
+            Heard::Audio(pcm) => {
+                let (floor, speech) = (&mut self.floor, &mut self.speech);
+                self.ears.hear(pcm, |voice, window| {
+                    speech.push(window, floor.keeps_speech());
+                    floor.handle(Input::Window { voice, echo: false }, at);
+                });
+            }
+            Heard::Gap(ms) => {
+                let (floor, speech) = (&mut self.floor, &mut self.speech);
+                self.ears.gap(ms, |voice, window| {
+                    speech.push(window, floor.keeps_speech());
+                    floor.handle(Input::Window { voice, echo: false }, at);
+                });
+            }
+            Heard::Dtmf(key) => {
+                if !self.ending
+                    && let Some(answer) = self.brain.key(key)
+                {
+                    self.take_floor(Prepared::own(Reply::new(answer)), at);
+                }
+            }
+            Heard::Played { utterance, ms, cleared } => {
+                self.playing.report(utterance, ms, cleared, at);
+                let heard_ms = self.playing.heard_ms(at);
+                if let Some(reply) = &mut self.reply {
+                    reply.heard_to(heard_ms);
+                }
+            }
+            Heard::Notice(kind, value) => self.brain.notice(kind, value),
+            Heard::Held(held) => self.on_held(held, at),
+        }
+        self.carry_out(at);
+    }
+
+    fn say(&mut self, text: &str) -> Result<(), CannotSay> {
+        if self.ordered.len() >= MAX_ORDERED {
+            return Err(CannotSay::TooMuch);
+        }
+        self.ordered.push_back(text.to_owned());
+        Ok(())
+    }
+
+    fn stats(&self) -> AgentStats {
+        AgentStats { floor: self.floor.stats(), ears: self.ears.stats(), echo_windows: 0 }
+    }
+
+    fn poll_act(&mut self, cx: &mut Context<'_>, pcm: &mut Vec<i16>) -> Poll<Act> {
+        loop {
+            if let Some(act) = self.acts.pop_front() {
+                return Poll::Ready(act);
+            }
+            let at = now();
+            let moved = self.look(cx, at) | self.say_ordered(at);
+            if !self.acts.is_empty() {
+                continue;
+            }
+            if let Some(act) = self.give(pcm, at) {
+                return Poll::Ready(act);
+            }
+            if !moved && !self.wait(cx, at) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.brain.over();
+    }
+}
+
+impl fmt::Debug for Talk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Talk").field("floor", &self.floor).field("playing", &self.playing).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
