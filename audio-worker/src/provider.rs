@@ -9,6 +9,13 @@ use futures_util::Stream;
 
 use crate::dsp::SampleRate;
 
+mod exchange;
+mod fault;
+pub mod http;
+pub mod openai;
+mod sse;
+mod wav;
+
 /// A request that answers once.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, ProviderError>> + Send>>;
 
