@@ -21,14 +21,17 @@ use crate::{
     agent::{Act, Agent, Heard},
     conversations::Phase,
     dsp::ResampleError,
+    metrics::Metrics,
     pipeline::{Downlink, Uplink},
     traces::Utterances,
     turn::{EndReason, Input, Stats, Turn, reply},
 };
 
+mod news;
 mod orders;
 mod wire;
 
+use news::Uncounted;
 pub(crate) use orders::Staff;
 
 /// Messages that may wait between the core and the gRPC stream; beyond it the core keeps them.
@@ -62,6 +65,7 @@ pub(crate) struct Conversation {
     /// What the agent did not hear of this hold, 8 kHz samples.
     missed_samples: u64,
     seen: Seen,
+    news: Uncounted,
     utterances: Utterances,
 }
 
@@ -104,9 +108,11 @@ impl Conversation {
         outbound: Outbound,
         phase: watch::Receiver<Phase>,
         utterances: Utterances,
+        metrics: Metrics,
     ) -> Result<Self, ConversationError> {
+        let began = now();
         Ok(Self {
-            turn: Turn::new(reply::LEAD, now()),
+            turn: Turn::new(reply::LEAD, began),
             uplink: Uplink::new()?,
             downlink: Downlink::default(),
             agent,
@@ -119,6 +125,7 @@ impl Conversation {
             codes: Vec::new(),
             missed_samples: 0,
             seen: Seen::default(),
+            news: Uncounted::new(metrics, began),
             utterances,
         })
     }
@@ -129,6 +136,9 @@ impl Conversation {
         tokio::pin!(sleep);
         loop {
             let room = self.forward();
+            if self.news.is_due() {
+                self.news.tell((self.turn.stats(), self.seen));
+            }
             if let Some(reason) = self.turn.ended() {
                 return Ok(reason);
             }
@@ -149,9 +159,11 @@ impl Conversation {
         }
     }
 
-    /// What was counted, by the core and by the driver.
-    pub(crate) fn stats(&self) -> (Stats, Seen) {
-        (self.turn.stats(), self.seen)
+    /// What was counted at the end, by the core and by the driver; Prometheus is told of it.
+    pub(crate) fn finish(&mut self) -> (Stats, Seen) {
+        let stats = (self.turn.stats(), self.seen);
+        self.news.tell(stats);
+        stats
     }
 
     /// Sends what the core has for the gateway; false when the stream took no more.
@@ -209,6 +221,7 @@ impl Conversation {
         if audio.mulaw.len() > MAX_AUDIO_BYTES {
             return Err(ConversationError::AudioTooLong(audio.mulaw.len()));
         }
+        let came = now();
         self.seen.missing_messages += audio.seq.saturating_sub(self.seen.last_seq.saturating_add(1));
         self.seen.last_seq = self.seen.last_seq.max(audio.seq);
         self.seen.heard_samples += audio.mulaw.len() as u64;
@@ -217,6 +230,7 @@ impl Conversation {
             self.seen.gap_ms += gap_ms;
             self.seen.held_samples += audio.mulaw.len() as u64;
             self.missed_samples += audio.mulaw.len() as u64 + gap_ms * 8;
+            self.news.heard(came, now());
             return Ok(());
         }
         let heard = self.uplink.push(&audio.mulaw, audio.media_time_ms)?;
@@ -227,16 +241,21 @@ impl Conversation {
         if !heard.pcm.is_empty() {
             self.agent.hear(Heard::Audio(heard.pcm));
         }
+        self.news.heard(came, now());
         Ok(())
     }
 
     fn on_act(&mut self, act: Act) -> Result<(), ConversationError> {
         let input = match act {
             Act::Speak(rate) => {
+                let came = now();
                 self.codes.clear();
                 self.downlink.push(&self.pcm, rate, &mut self.codes)?;
                 self.pcm.clear();
-                Input::Say(&self.codes)
+                let ready = now();
+                self.news.said(came, ready);
+                self.turn.handle(Input::Say(&self.codes), ready);
+                return Ok(());
             }
             Act::EndUtterance => {
                 self.codes.clear();

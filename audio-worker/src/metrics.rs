@@ -1,10 +1,10 @@
 //! What the worker counts, under its Prometheus names. Cores count in plain structs; what a conversation counted is added
-//! here when it ends, so nothing is touched per frame.
+//! here every few seconds and when it ends, so nothing is touched per frame.
 
 use std::sync::Arc;
 
 use prometheus::{Counter, Histogram, IntCounter, IntCounterVec, IntGauge};
-use telemetry::metrics::{self, Register, raise};
+use telemetry::metrics::{self, Register, Spread, SpreadTotal, raise};
 
 use crate::{
     conversation::Seen,
@@ -14,6 +14,10 @@ use crate::{
 
 /// Lateness, in seconds: a frame is 20 ms, and what is sent leads by 200.
 const LATE_SECONDS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0];
+
+/// What `hop_seconds` is.
+const HOP: &str =
+    "Conversion of a frame: of the caller until the agent has heard it, of the agent until it may be sent";
 
 /// Lengths of conversations, in seconds.
 const CONVERSATION_SECONDS: [f64; 10] = [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
@@ -46,7 +50,18 @@ struct Instruments {
     interrupts: IntCounter,
     orders: IntCounterVec,
     late_seconds: Histogram,
+    caller_hop: SpreadTotal,
+    agent_hop: SpreadTotal,
     handshakes_failed: IntCounter,
+}
+
+/// How long frames of one conversation took.
+#[derive(Debug, Default)]
+pub(crate) struct Hops {
+    /// From a caller's message to the agent's having heard it: decoded and resampled.
+    pub(crate) caller: Spread,
+    /// From the agent's audio to its place in the reply queue: resampled and encoded.
+    pub(crate) agent: Spread,
 }
 
 impl Metrics {
@@ -86,6 +101,8 @@ impl Metrics {
                 "How late a conversation's audio was sent at worst",
                 &LATE_SECONDS,
             )?,
+            caller_hop: names.spread("hop_seconds", HOP, ("audio", "caller"))?,
+            agent_hop: names.spread("hop_seconds", HOP, ("audio", "agent"))?,
             handshakes_failed: names.counter(
                 "handshakes_failed_total",
                 "Connections that did not show who they are: no TLS, or no trust",
@@ -101,22 +118,31 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// A conversation ended after so many seconds.
-    pub(crate) fn ended(&self, reason: EndReason, lasted_s: f64, turn: &Stats, seen: &Seen) {
+    /// A conversation counted `stats`, of which `told` was told before, and `hops`, which are taken.
+    pub(crate) fn counted(&self, stats: &(Stats, Seen), told: &(Stats, Seen), hops: &mut Hops) {
+        let at = &*self.0;
+        let said = |of: fn(&Stats) -> u64| of(&stats.0).saturating_sub(of(&told.0));
+        let heard = |of: fn(&Seen) -> u64| of(&stats.1).saturating_sub(of(&told.1));
+        at.heard_seconds.inc_by(seconds(heard(|seen| seen.heard_samples)));
+        at.gap_seconds.inc_by(heard(|seen| seen.gap_ms) as f64 / 1000.0);
+        at.missing_messages.inc_by(heard(|seen| seen.missing_messages));
+        at.held_seconds.inc_by(seconds(heard(|seen| seen.held_samples)));
+        at.said_seconds.inc_by(seconds(said(|turn| turn.sent_samples)));
+        at.overflowed_seconds.inc_by(seconds(said(|turn| turn.overflowed_samples)));
+        at.interrupted_seconds.inc_by(seconds(said(|turn| turn.interrupted_samples)));
+        at.utterances.inc_by(said(|turn| turn.utterances));
+        at.interrupts.inc_by(said(|turn| turn.interrupts));
+        at.orders.with_label_values(&["taken"]).inc_by(said(|turn| turn.orders));
+        at.orders.with_label_values(&["refused"]).inc_by(said(|turn| turn.orders_refused));
+        at.caller_hop.take(&mut hops.caller);
+        at.agent_hop.take(&mut hops.agent);
+    }
+
+    /// A conversation ended after so many seconds, and everything that it counted was told.
+    pub(crate) fn ended(&self, reason: EndReason, lasted_s: f64, turn: &Stats) {
         let at = &*self.0;
         at.ended.with_label_values(&[reason.label()]).inc();
         at.conversation_seconds.observe(lasted_s);
-        at.heard_seconds.inc_by(seconds(seen.heard_samples));
-        at.gap_seconds.inc_by(seen.gap_ms as f64 / 1000.0);
-        at.missing_messages.inc_by(seen.missing_messages);
-        at.held_seconds.inc_by(seconds(seen.held_samples));
-        at.said_seconds.inc_by(seconds(turn.sent_samples));
-        at.overflowed_seconds.inc_by(seconds(turn.overflowed_samples));
-        at.interrupted_seconds.inc_by(seconds(turn.interrupted_samples));
-        at.utterances.inc_by(turn.utterances);
-        at.interrupts.inc_by(turn.interrupts);
-        at.orders.with_label_values(&["taken"]).inc_by(turn.orders);
-        at.orders.with_label_values(&["refused"]).inc_by(turn.orders_refused);
         at.late_seconds.observe(turn.late_peak.as_secs_f64());
     }
 
@@ -159,8 +185,13 @@ mod tests {
             ..Stats::default()
         };
         let seen = Seen { heard_samples: 8000, gap_ms: 250, ..Seen::default() };
+        let earlier = (Stats { sent_samples: 1000, ..Stats::default() }, Seen { gap_ms: 250, ..Seen::default() });
         for _ in 0..2 {
-            metrics.ended(EndReason::Closed, 1.5, &turn, &seen);
+            let mut hops = Hops::default();
+            hops.agent.note(Duration::from_micros(40));
+            metrics.counted(&earlier, &Default::default(), &mut hops);
+            metrics.counted(&(turn, seen), &earlier, &mut hops);
+            metrics.ended(EndReason::Closed, 1.5, &turn);
         }
         let text = metrics.text(&Conversations::new(7));
         for line in [
@@ -173,6 +204,8 @@ mod tests {
             "tandem_worker_said_seconds_total 1",
             "tandem_worker_interrupts_total 2",
             "tandem_worker_orders_total{outcome=\"taken\"} 4",
+            "tandem_worker_hop_seconds_count{audio=\"caller\"} 0",
+            "tandem_worker_hop_seconds_bucket{audio=\"agent\",le=\"0.0001\"} 2",
             "tandem_worker_late_peak_seconds_bucket{le=\"0.0025\"} 0",
             "tandem_worker_late_peak_seconds_bucket{le=\"0.005\"} 2",
         ] {

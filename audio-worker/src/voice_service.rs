@@ -58,8 +58,9 @@ impl VoiceService for Voice {
         let (outbound, responses) = mpsc::channel(OUTBOUND_MESSAGES);
         let _ = outbound.try_send(Box::new(Ok(self.ready())));
         let (phase, utterances) = (self.conversations.watch_phase(), Utterances::below(&span));
-        let conversation = Conversation::new(agent, staff, inbound, outbound.clone(), phase, utterances)
-            .map_err(Problem::Conversation)?;
+        let conversation =
+            Conversation::new(agent, staff, inbound, outbound.clone(), phase, utterances, self.metrics.clone())
+                .map_err(Problem::Conversation)?;
         self.conversations.count_opened();
         // Boxed: an async function holds its arguments twice, and a task is as large as its largest moment.
         tokio::spawn(converse(Box::new(conversation), outbound, (place, self.metrics.clone()), (open, span)));
@@ -150,8 +151,8 @@ async fn converse(
         }
         Err(_) => (EndReason::Failed, Some(Problem::Panicked)),
     };
-    let (turn, seen) = conversation.stats();
-    metrics.ended(reason, (now() - began).as_secs_f64(), &turn, &seen);
+    let (turn, seen) = conversation.finish();
+    metrics.ended(reason, (now() - began).as_secs_f64(), &turn);
     traces::ended(&span, reason, problem.is_some(), &turn, &seen);
     tracing::info!(
         call_id,

@@ -25,7 +25,7 @@ use crate::{
     outbound::Outbound,
     registry::{Attached, Registry},
     route_table::RouteTable,
-    session::{Command, EndReason, Input, Instructed, Instruction, NoWorker, Order, Session, Stats},
+    session::{Command, EndReason, Input, Instructed, Instruction, NoWorker, Order, Session, Stats, ToWorker},
     socket::Socket,
     ticket, traces,
     twilio::message::Start,
@@ -34,8 +34,10 @@ use crate::{
 
 mod begin;
 mod end;
+mod news;
 
 use begin::{announced_trace, authorize, opening};
+use news::Uncounted;
 
 /// Caller audio that waits for the worker and is worth a warning: 70 % of the queue's second.
 const CALLER_QUEUE_WARNING_SAMPLES: u64 = 5600;
@@ -102,6 +104,7 @@ struct Call {
     place: Place,
     surroundings: Surroundings,
     began: Instant,
+    news: Uncounted,
     call_sid: Option<String>,
     directives: Option<mpsc::Receiver<Box<Directive>>>,
     /// Whoever waits for what becomes of an instruction, by its id.
@@ -160,6 +163,7 @@ impl Call {
             place,
             surroundings,
             began,
+            news: Uncounted::new(began),
             call_sid: None,
             directives: None,
             asked: Vec::new(),
@@ -204,7 +208,9 @@ impl Call {
                 _ = &mut drained => Input::Drain,
                 () = &mut sleep => Input::Tick,
             };
-            self.session.handle(input, now());
+            let now = now();
+            self.session.handle(input, now);
+            self.news.tell_sometimes(&self.surroundings.metrics, self.session.stats(), now);
             self.trace.watch(self.session.stats(), since_epoch);
         }
     }
@@ -299,10 +305,13 @@ impl Call {
     /// Writes what the session has for Twilio, as far as Twilio takes it.
     fn write(&mut self) {
         while self.socket.is_writable()
-            && let Some((stream_sid, message)) = self.session.poll_caller()
+            && let Some((stream_sid, message, came)) = self.session.poll_caller()
         {
             let text = message.write(stream_sid);
             self.socket.send(text);
+            if let Some(came) = came {
+                self.news.hops.agent.note(now() - came);
+            }
         }
     }
 
@@ -312,7 +321,13 @@ impl Call {
         loop {
             let Some(permit) = link.try_reserve() else { return false };
             match self.session.poll_worker() {
-                Some(message) => permit.send(to_wire(message)),
+                Some(message) => {
+                    let came = if let ToWorker::Audio { came, .. } = &message { Some(*came) } else { None };
+                    permit.send(to_wire(message));
+                    if let Some(came) = came {
+                        self.news.hops.caller.note(now() - came);
+                    }
+                }
                 None => return true,
             }
         }

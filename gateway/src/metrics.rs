@@ -1,10 +1,10 @@
 //! What the gateway counts, under its Prometheus names. Cores count in plain structs; what a call counted is added here
-//! when its stream ends, so nothing is touched per frame.
+//! every few seconds and when its stream ends, so nothing is touched per frame.
 
 use std::{sync::Arc, time::Duration};
 
 use prometheus::{Counter, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
-use telemetry::metrics::{self, Register, raise};
+use telemetry::metrics::{self, Register, Spread, SpreadTotal, raise};
 
 use crate::{
     admission::Reason,
@@ -21,6 +21,9 @@ const HOP_SECONDS: [f64; 11] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0
 
 /// Peaks of queues and of lateness of a call, in seconds; five of unsent audio end it.
 const QUEUE_SECONDS: [f64; 10] = [0.02, 0.04, 0.06, 0.1, 0.2, 0.4, 0.7, 1.0, 2.5, 5.0];
+
+/// What `hop_seconds` is.
+const HOP: &str = "From a frame's being read to its being handed on: of the caller to a worker, of the agent to Twilio";
 
 /// Lengths of calls, in seconds.
 const CALL_SECONDS: [f64; 10] = [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
@@ -65,9 +68,20 @@ struct Instruments {
     agent_interrupted_seconds: Counter,
     clears: IntCounter,
     malformed: IntCounter,
+    caller_hop: SpreadTotal,
+    agent_hop: SpreadTotal,
     caller_lag_seconds: Histogram,
     caller_queue_seconds: Histogram,
     agent_queue_seconds: Histogram,
+}
+
+/// How long frames of one call were here: from their being read to their being handed on.
+#[derive(Debug, Default)]
+pub(crate) struct Hops {
+    /// From the media socket to the worker's stream.
+    pub(crate) caller: Spread,
+    /// From the worker's stream to the media socket.
+    pub(crate) agent: Spread,
 }
 
 /// What is looked up when Prometheus asks.
@@ -136,6 +150,8 @@ impl Metrics {
                 .seconds("agent_interrupted_seconds_total", "Audio of agents dropped by interruptions")?,
             clears: names.counter("clears_total", "Interruptions: audio that Twilio was told to throw away")?,
             malformed: names.counter("malformed_messages_total", "Messages on media sockets that make no sense")?,
+            caller_hop: names.spread("hop_seconds", HOP, ("audio", "caller"))?,
+            agent_hop: names.spread("hop_seconds", HOP, ("audio", "agent"))?,
             caller_lag_seconds: names.histogram(
                 "caller_lag_peak_seconds",
                 "How late a call's audio came at worst",
@@ -157,18 +173,26 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// A media stream ended.
+    /// A call counted `stats`, of which `told` was told before, and `hops`, which are taken.
+    pub(crate) fn call_counted(&self, stats: &Stats, told: &Stats, hops: &mut Hops) {
+        let at = &*self.0;
+        let new = |of: fn(&Stats) -> u64| of(stats).saturating_sub(of(told));
+        at.caller_audio_seconds.inc_by(seconds(new(|stats| stats.caller_samples)));
+        at.caller_dropped_seconds.inc_by(seconds(new(|stats| stats.dropped_caller_samples)));
+        at.caller_gap_seconds.inc_by(Duration::from_millis(new(|stats| stats.gap_ms)).as_secs_f64());
+        at.agent_audio_seconds.inc_by(seconds(new(|stats| stats.agent_samples)));
+        at.agent_interrupted_seconds.inc_by(seconds(new(|stats| stats.interrupted_samples)));
+        at.clears.inc_by(new(|stats| stats.clears));
+        at.malformed.inc_by(new(|stats| stats.malformed));
+        at.caller_hop.take(&mut hops.caller);
+        at.agent_hop.take(&mut hops.agent);
+    }
+
+    /// A media stream ended, and everything that it counted was told.
     pub(crate) fn call_ended(&self, reason: &'static str, lasted: Duration, stats: &Stats) {
         let at = &*self.0;
         at.calls.with_label_values(&[reason]).inc();
         at.call_seconds.observe(lasted.as_secs_f64());
-        at.caller_audio_seconds.inc_by(seconds(stats.caller_samples));
-        at.caller_dropped_seconds.inc_by(seconds(stats.dropped_caller_samples));
-        at.caller_gap_seconds.inc_by(Duration::from_millis(stats.gap_ms).as_secs_f64());
-        at.agent_audio_seconds.inc_by(seconds(stats.agent_samples));
-        at.agent_interrupted_seconds.inc_by(seconds(stats.interrupted_samples));
-        at.clears.inc_by(stats.clears);
-        at.malformed.inc_by(stats.malformed);
         if stats.caller_frames > 0 {
             at.caller_lag_seconds.observe(Duration::from_millis(stats.caller_lag_peak_ms).as_secs_f64());
             at.caller_queue_seconds.observe(seconds(stats.caller_queue_peak_samples));
@@ -325,6 +349,12 @@ mod tests {
             clears: 2,
             ..Stats::default()
         };
+        let mut hops = Hops::default();
+        hops.caller.note(Duration::from_micros(300));
+        let earlier = Stats { caller_samples: 4000, clears: 2, ..Stats::default() };
+        metrics.call_counted(&earlier, &Stats::default(), &mut hops);
+        hops.caller.note(Duration::from_millis(2));
+        metrics.call_counted(&stats, &earlier, &mut hops);
         metrics.call_ended("caller_hangup", Duration::from_secs(2), &stats);
         metrics.answered("/voice/incoming", 200, Duration::from_micros(300));
         metrics.answered("/voice/status/call_1", 404, Duration::from_micros(300));
@@ -352,6 +382,9 @@ mod tests {
             "tandem_gateway_stream_errors_total{code=\"other\"} 1",
             "tandem_gateway_stream_errors_total{code=\"31910\"} 0",
             "tandem_gateway_outbound_calls_total{outcome=\"unknown\"} 1",
+            "tandem_gateway_hop_seconds_bucket{audio=\"caller\",le=\"0.0005\"} 1",
+            "tandem_gateway_hop_seconds_count{audio=\"caller\"} 2",
+            "tandem_gateway_hop_seconds_count{audio=\"agent\"} 0",
             "tandem_gateway_worker_open_seconds_bucket{le=\"0.001\"} 1",
             "tandem_gateway_worker_open_seconds_bucket{le=\"0.0005\"} 0",
         ] {

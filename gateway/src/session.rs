@@ -126,11 +126,12 @@ impl Session {
         self.on_time();
     }
 
-    /// The next message for Twilio, with the id of its stream; pull when the socket takes it.
-    pub fn poll_caller(&mut self) -> Option<(&str, Outbound)> {
+    /// The next message for Twilio, with the id of its stream and, of audio, when it came from the worker; pull when the
+    /// socket takes it.
+    pub fn poll_caller(&mut self) -> Option<(&str, Outbound, Option<Instant>)> {
         let (State::Live { stream_sid } | State::Closing { stream_sid, .. }) = &self.state else { return None };
-        let message = self.downlink.pop(&mut self.stats)?;
-        Some((stream_sid, message))
+        let (message, came) = self.downlink.pop(&mut self.stats)?;
+        Some((stream_sid, message, came))
     }
 
     /// The next message for the worker; pull when its stream has room.
@@ -193,7 +194,7 @@ impl Session {
                     if let Some(timestamp_ms) = media.timestamp_ms {
                         self.uplink.note_lag(timestamp_ms, self.now, &mut self.stats);
                     }
-                    self.uplink.push(media, &mut self.stats);
+                    self.uplink.push(media, self.now, &mut self.stats);
                 }
             }
             (Event::Dtmf(key), true) => self.uplink.push_control(ToWorker::Dtmf(key), &mut self.stats),
@@ -236,7 +237,7 @@ impl Session {
         }
         match message {
             FromWorker::Audio { utterance, mulaw } => {
-                if self.downlink.push(utterance, mulaw, &mut self.stats) == Err(Full) {
+                if self.downlink.push(utterance, mulaw, self.now, &mut self.stats) == Err(Full) {
                     self.end(EndReason::CallerStalled);
                 }
             }

@@ -334,7 +334,9 @@ pub(crate) fn to_wire(message: ToWorker) -> Box<ConverseRequest> {
     use converse_request::Message;
 
     let message = match message {
-        ToWorker::Audio { seq, media_time_ms, mulaw } => Message::Audio(v1::CallerAudio { seq, media_time_ms, mulaw }),
+        ToWorker::Audio { seq, media_time_ms, mulaw, .. } => {
+            Message::Audio(v1::CallerAudio { seq, media_time_ms, mulaw })
+        }
         ToWorker::Dtmf(key) => Message::Dtmf(v1::Dtmf { digit: key.to_string() }),
         ToWorker::Played { utterance, ms, media_time_ms, cleared } => {
             Message::Played(v1::Played { utterance, ms, media_time_ms, cleared })

@@ -6,6 +6,10 @@ use prometheus::{
 };
 pub use prometheus::{Error, TEXT_FORMAT};
 
+mod spread;
+
+pub use spread::{Spread, SpreadTotal};
+
 /// Makes instruments, and writes what they hold.
 #[derive(Debug)]
 pub struct Register {
@@ -57,6 +61,12 @@ impl Register {
         self.add(HistogramVec::new(opts, &[label])?)
     }
 
+    /// How times are spread that every frame takes, for one value of one label: 0.1 to 50 ms, in seconds. Others of the
+    /// same name and help have another value of it.
+    pub fn spread(&self, name: &str, help: &str, label: (&str, &str)) -> Result<SpreadTotal, Error> {
+        self.add(SpreadTotal::new(format!("{}_{name}", self.prefix), help, label)?)
+    }
+
     /// What all of them hold, in Prometheus' text format ([`TEXT_FORMAT`]).
     pub fn text(&self) -> String {
         let mut text = Vec::new();
@@ -83,6 +93,8 @@ pub fn raise(counter: &IntCounter, total: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -96,5 +108,36 @@ mod tests {
         let text = register.text();
         assert!(text.contains("tandem_test_things_total 5\n"), "{text}");
         assert!(text.contains("tandem_test_build_info{version=\"1.2.3\"} 1\n"), "{text}");
+    }
+
+    #[test]
+    fn what_calls_counted_by_themselves_is_one_histogram() {
+        let register = Register::new("tandem_test", "1.2.3").unwrap();
+        let [there, back] = ["there", "back"].map(|way| register.spread("way_seconds", "Times", ("way", way)).unwrap());
+        assert!(register.spread("way_seconds", "Times", ("way", "back")).is_err());
+        let mut counted = Spread::default();
+        for micros in [0, 100, 101, 50_000, 50_001, 3_000_000] {
+            counted.note(Duration::from_micros(micros));
+        }
+        there.take(&mut counted);
+        assert_eq!(counted, Spread::default());
+        counted.note(Duration::from_micros(700));
+        there.take(&mut counted);
+        back.take(&mut Spread::default());
+        let text = register.text();
+        for line in [
+            "# TYPE tandem_test_way_seconds histogram",
+            "tandem_test_way_seconds_bucket{way=\"there\",le=\"0.0001\"} 2",
+            "tandem_test_way_seconds_bucket{way=\"there\",le=\"0.00025\"} 3",
+            "tandem_test_way_seconds_bucket{way=\"there\",le=\"0.001\"} 4",
+            "tandem_test_way_seconds_bucket{way=\"there\",le=\"0.05\"} 5",
+            "tandem_test_way_seconds_bucket{way=\"there\",le=\"+Inf\"} 7",
+            "tandem_test_way_seconds_count{way=\"there\"} 7",
+            "tandem_test_way_seconds_sum{way=\"there\"} 3.100902",
+            "tandem_test_way_seconds_count{way=\"back\"} 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        assert_eq!(text.matches("# TYPE tandem_test_way_seconds").count(), 1, "{text}");
     }
 }

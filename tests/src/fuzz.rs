@@ -100,7 +100,7 @@ impl Seen {
         }
         assert!(self.opened <= 1);
         let mut queued = 0;
-        while caller_takes && let Some((stream_sid, message)) = session.poll_caller() {
+        while caller_takes && let Some((stream_sid, message, _)) = session.poll_caller() {
             assert!(!was_over && stream_sid == "MZ1");
             match message {
                 Outbound::Media(mulaw) => queued += mulaw.len(),

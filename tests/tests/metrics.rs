@@ -20,6 +20,14 @@ async fn a_call_is_seen_while_it_lives_and_counted_when_it_ends() {
     assert_eq!(live.of("tandem_gateway_calls_limit"), Some(7.0));
     assert_eq!(live.of("tandem_gateway_workers"), Some(1.0));
     assert_eq!(stack.worker_metrics().await.of("tandem_worker_live_conversations"), Some(1.0));
+    // A long call is seen while it lasts.
+    eventually("its audio is counted on both sides", async || {
+        let (gateway, worker) = (stack.gateway_metrics().await, stack.worker_metrics().await);
+        line.assert_echoes().await;
+        gateway.of("tandem_gateway_caller_audio_seconds_total") > Some(0.0)
+            && worker.of("tandem_worker_heard_seconds_total") > Some(0.0)
+    })
+    .await;
     line.hang_up().await;
     let told = async || (stack.gateway_metrics().await, stack.worker_metrics().await);
     eventually("the call has ended on both sides", async || {
@@ -35,6 +43,10 @@ async fn a_call_is_seen_while_it_lives_and_counted_when_it_ends() {
     assert_eq!(gateway.of("tandem_gateway_worker_open_seconds_count"), Some(1.0));
     assert_eq!(gateway.of("tandem_gateway_call_seconds_count"), Some(1.0));
     assert_eq!(worker.of("tandem_worker_heard_seconds_total"), Some(audio));
+    for (samples, name) in [(&gateway, "tandem_gateway_hop_seconds"), (&worker, "tandem_worker_hop_seconds")] {
+        let frames = |of: &str| samples.of(&format!("{name}_count{{audio=\"{of}\"}}")).unwrap();
+        assert!(frames("caller") >= 50.0 * audio && frames("agent") > 0.0, "{}", samples.0);
+    }
     stack.stop().await;
 }
 

@@ -50,6 +50,7 @@ impl Call {
         let trace_id = logged(self.trace.context());
         self.trace.end(reason, self.session.stats());
         let (stats, lasted) = (self.session.stats(), now() - self.began);
+        self.news.tell(&self.surroundings.metrics, stats);
         self.surroundings.metrics.call_ended(reason.label(), lasted, stats);
         tracing::info!(
             call_sid = self.call_sid,

@@ -1,7 +1,7 @@
 //! Worker to caller: a bounded queue, the ledger of marks, and what an interrupt throws away. No pacing: the worker
 //! keeps the lead.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
@@ -21,7 +21,8 @@ const MAX_PENDING_MARKS: usize = 100;
 
 #[derive(Debug, Default)]
 pub(super) struct Downlink {
-    queue: VecDeque<Outbound>,
+    /// With when it came, if it is audio.
+    queue: VecDeque<(Outbound, Option<Instant>)>,
     samples: usize,
     /// The utterance that is being sent, and how many of its samples were, and how many when it was last marked.
     current: Option<Progress>,
@@ -56,8 +57,8 @@ pub(super) enum MarkBack {
 }
 
 impl Downlink {
-    /// Takes audio of an utterance; what an interrupt made worthless is dropped.
-    pub(super) fn push(&mut self, utterance: u64, mulaw: Bytes, stats: &mut Stats) -> Result<(), Full> {
+    /// Takes audio of an utterance that came `now`; what an interrupt made worthless is dropped.
+    pub(super) fn push(&mut self, utterance: u64, mulaw: Bytes, now: Instant, stats: &mut Stats) -> Result<(), Full> {
         if utterance <= self.killed {
             stats.stale_samples += mulaw.len() as u64;
             return Ok(());
@@ -72,7 +73,7 @@ impl Downlink {
         let length = mulaw.len();
         self.samples += length;
         stats.agent_queue_peak_samples = stats.agent_queue_peak_samples.max(self.samples as u64);
-        self.queue.push_back(Outbound::Media(mulaw));
+        self.queue.push_back((Outbound::Media(mulaw), Some(now)));
         let progress = self.current.get_or_insert(Progress { utterance, samples: 0, marked: 0 });
         progress.samples += length as u64;
         if progress.samples - progress.marked >= MARK_EVERY_SAMPLES {
@@ -103,16 +104,16 @@ impl Downlink {
         unfinished.extend(self.current.take().map(|current| current.utterance));
         unfinished.dedup();
         if !unfinished.is_empty() {
-            self.queue.push_back(Outbound::Clear);
+            self.queue.push_back((Outbound::Clear, None));
             stats.clears += 1;
         }
         let heard_ms = |utterance| self.heard.filter(|heard| heard.utterance == utterance).map_or(0, |heard| heard.ms);
         unfinished.into_iter().map(|utterance| Mark { utterance, ms: heard_ms(utterance) }).collect()
     }
 
-    /// The next message for Twilio.
-    pub(super) fn pop(&mut self, stats: &mut Stats) -> Option<Outbound> {
-        let message = self.queue.pop_front()?;
+    /// The next message for Twilio, and when it came if it is audio.
+    pub(super) fn pop(&mut self, stats: &mut Stats) -> Option<(Outbound, Option<Instant>)> {
+        let (message, came) = self.queue.pop_front()?;
         match &message {
             Outbound::Media(mulaw) => {
                 self.samples -= mulaw.len();
@@ -122,7 +123,7 @@ impl Downlink {
             Outbound::Mark(_) => stats.marks_sent += 1,
             Outbound::Clear => {}
         }
-        Some(message)
+        Some((message, came))
     }
 
     /// A mark came back. After a `clear` all pending ones do, and that is not playback: their utterance says so.
@@ -167,7 +168,7 @@ impl Downlink {
             progress.marked = progress.samples;
             let mark = Mark { utterance: progress.utterance, ms: progress.samples / 8 };
             self.pending.push_back(mark);
-            self.queue.push_back(Outbound::Mark(mark));
+            self.queue.push_back((Outbound::Mark(mark), None));
         }
     }
 }

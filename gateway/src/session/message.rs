@@ -1,5 +1,7 @@
 //! What goes into a session and what comes out of it: plain types, closed enums.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use super::outcome::{CloseCode, EndReason};
@@ -157,6 +159,8 @@ pub enum ToWorker {
         media_time_ms: u64,
         /// mu-law.
         mulaw: Bytes,
+        /// When it came from the caller.
+        came: Instant,
     },
     /// A key.
     Dtmf(char),

@@ -35,7 +35,7 @@ impl Script {
     fn at(&mut self, ms: u64, input: Input) -> Vec<String> {
         self.session.handle(input, self.start + Duration::from_millis(ms));
         let mut said: Vec<_> = std::iter::from_fn(|| self.session.poll_command()).map(|c| command(&c)).collect();
-        while let Some((stream_sid, message)) = self.session.poll_caller() {
+        while let Some((stream_sid, message, _)) = self.session.poll_caller() {
             assert_eq!(stream_sid, "MZ1");
             said.push(caller(&message));
         }
@@ -72,7 +72,7 @@ fn caller(message: &Outbound) -> String {
 
 fn worker(message: &ToWorker) -> String {
     match message {
-        ToWorker::Audio { seq, media_time_ms, mulaw } => format!("audio #{seq} @{media_time_ms} {}", mulaw.len()),
+        ToWorker::Audio { seq, media_time_ms, mulaw, .. } => format!("audio #{seq} @{media_time_ms} {}", mulaw.len()),
         ToWorker::Dtmf(key) => format!("dtmf {key}"),
         ToWorker::Played { utterance, ms, media_time_ms, cleared } => {
             format!("{} u{utterance}:{ms} @{media_time_ms}", if *cleared { "cleared" } else { "played" })
@@ -492,7 +492,7 @@ proptest! {
             }
             prop_assert!(!over || commands == 0, "nothing after the end");
             prop_assert!(finished <= 1 && opened <= 1);
-            while let Some((_, message)) = script.session.poll_caller() {
+            while let Some((_, message, _)) = script.session.poll_caller() {
                 prop_assert!(!over);
                 match message {
                     // Each step says at most one piece of audio, so this is the one just said.

@@ -37,11 +37,12 @@ struct Piece {
     seq: u64,
     media_time_ms: u64,
     mulaw: Bytes,
+    came: Instant,
 }
 
 impl Uplink {
-    /// Takes a media message: counts what is missing before it, drops what came before or twice.
-    pub(super) fn push(&mut self, media: Media, stats: &mut Stats) {
+    /// Takes a media message that came `now`: counts what is missing before it, drops what came before or twice.
+    pub(super) fn push(&mut self, media: Media, now: Instant, stats: &mut Stats) {
         if let (Some(last), Some(chunk)) = (self.last_chunk, media.chunk)
             && chunk <= last
         {
@@ -69,7 +70,7 @@ impl Uplink {
         stats.caller_samples += length;
         self.seq += 1;
         self.samples += media.mulaw.len();
-        self.audio.push_back(Piece { seq: self.seq, media_time_ms, mulaw: media.mulaw });
+        self.audio.push_back(Piece { seq: self.seq, media_time_ms, mulaw: media.mulaw, came: now });
         while self.samples > CAPACITY_SAMPLES
             && let Some(oldest) = self.audio.pop_front()
         {
@@ -107,9 +108,9 @@ impl Uplink {
         if let Some(message) = self.pop_control() {
             return Some(message);
         }
-        let Piece { seq, media_time_ms, mulaw } = self.audio.pop_front()?;
+        let Piece { seq, media_time_ms, mulaw, came } = self.audio.pop_front()?;
         self.samples -= mulaw.len();
-        Some(ToWorker::Audio { seq, media_time_ms, mulaw })
+        Some(ToWorker::Audio { seq, media_time_ms, mulaw, came })
     }
 
     /// The next control message for the worker.

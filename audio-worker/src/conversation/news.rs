@@ -1,0 +1,54 @@
+//! What a live conversation counted that Prometheus was not told yet. It is told every few seconds, on a wake-up that the
+//! conversation has anyway, so that a long call is seen while it lasts.
+
+use std::time::{Duration, Instant};
+
+use super::Seen;
+use crate::{
+    metrics::{Hops, Metrics},
+    turn::Stats,
+};
+
+/// How often Prometheus is told at most: a scrape comes every 15 s or so.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) struct Uncounted {
+    metrics: Metrics,
+    /// How long frames took.
+    hops: Hops,
+    /// What was told.
+    told: (Stats, Seen),
+    told_at: Instant,
+    /// When a frame was done with last.
+    now: Instant,
+}
+
+impl Uncounted {
+    /// Nothing, of a conversation that begins `now`.
+    pub(super) fn new(metrics: Metrics, now: Instant) -> Self {
+        Self { metrics, hops: Hops::default(), told: <(Stats, Seen)>::default(), told_at: now, now }
+    }
+
+    /// A frame of the caller that came at `came` was heard by `now`.
+    pub(super) fn heard(&mut self, came: Instant, now: Instant) {
+        self.hops.caller.note(now - came);
+        self.now = now;
+    }
+
+    /// What the agent said at `came` was ready to be sent by `now`.
+    pub(super) fn said(&mut self, came: Instant, now: Instant) {
+        self.hops.agent.note(now - came);
+        self.now = now;
+    }
+
+    /// True when it is time to tell.
+    pub(super) fn is_due(&self) -> bool {
+        self.now - self.told_at >= TELL_EVERY
+    }
+
+    /// Tells what is new in `stats`.
+    pub(super) fn tell(&mut self, stats: (Stats, Seen)) {
+        self.metrics.counted(&stats, &self.told, &mut self.hops);
+        (self.told, self.told_at) = (stats, self.now);
+    }
+}
