@@ -95,7 +95,7 @@ twilio-python: ## Twilio's own Python library against the simulated Twilio and t
 schemathesis: ## Requests made up from the description of the calls API (needs python3; fetches it)
 	.ci/schemathesis
 
-metrics: ## Alerts, dashboards and a real Prometheus against the pair (needs prometheus and python3)
+metrics: ## Alerts, dashboards and a real Prometheus against the pair (needs prometheus, python3 and openssl)
 	.ci/metrics
 
 k8s: ## Render and check deploy/k8s, and the check itself (needs python3 and kubectl; fetches them)

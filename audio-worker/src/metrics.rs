@@ -3,8 +3,12 @@
 
 use std::sync::Arc;
 
-use prometheus::{Counter, Histogram, IntCounter, IntCounterVec, IntGauge};
-use telemetry::metrics::{self, Register, Spread, SpreadTotal, raise};
+use prometheus::{Counter, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use telemetry::{
+    metrics::{self, Register, Spread, SpreadTotal, raise},
+    tls::Expiry,
+    traces,
+};
 
 use crate::{
     conversation::Seen,
@@ -53,6 +57,8 @@ struct Instruments {
     caller_hop: SpreadTotal,
     agent_hop: SpreadTotal,
     handshakes_failed: IntCounter,
+    expiry: IntGaugeVec,
+    dropped_spans: IntCounter,
 }
 
 /// How long frames of one conversation took.
@@ -107,6 +113,12 @@ impl Metrics {
                 "handshakes_failed_total",
                 "Connections that did not show who they are: no TLS, or no trust",
             )?,
+            expiry: names.gauges(
+                "certificate_not_after_timestamp_seconds",
+                "When the certificate between the pair, and its authority, expire, since the Unix epoch",
+                &["of"],
+            )?,
+            dropped_spans: names.counter("dropped_spans_total", "Spans that no collector got")?,
             register: names,
         }));
         for reason in EndReason::ALL {
@@ -153,13 +165,15 @@ impl Metrics {
     }
 
     /// The answer to Prometheus, in its text format.
-    pub(crate) fn text(&self, conversations: &Conversations) -> String {
+    pub(crate) fn text(&self, conversations: &Conversations, expiry: Option<Expiry>) -> String {
         let at = &*self.0;
         at.live.set(conversations.live().into());
         at.capacity.set(conversations.capacity().into());
         at.draining.set((conversations.phase() != Phase::Open).into());
         raise(&at.opened, conversations.opened());
         raise(&at.refused, conversations.refused());
+        raise(&at.dropped_spans, traces::dropped_spans());
+        metrics::tell_expiry(&at.expiry, expiry);
         at.register.text()
     }
 }
@@ -193,7 +207,8 @@ mod tests {
             metrics.counted(&(turn, seen), &earlier, &mut hops);
             metrics.ended(EndReason::Closed, 1.5, &turn);
         }
-        let text = metrics.text(&Conversations::new(7));
+        let text =
+            metrics.text(&Conversations::new(7), Some(Expiry { certificate: None, authority: Some(4_102_444_800) }));
         for line in [
             "tandem_worker_conversations_limit 7",
             "tandem_worker_live_conversations 0",
@@ -204,6 +219,8 @@ mod tests {
             "tandem_worker_said_seconds_total 1",
             "tandem_worker_interrupts_total 2",
             "tandem_worker_orders_total{outcome=\"taken\"} 4",
+            "tandem_worker_dropped_spans_total 0",
+            "tandem_worker_certificate_not_after_timestamp_seconds{of=\"authority\"} 4102444800",
             "tandem_worker_hop_seconds_count{audio=\"caller\"} 0",
             "tandem_worker_hop_seconds_bucket{audio=\"agent\",le=\"0.0001\"} 2",
             "tandem_worker_late_peak_seconds_bucket{le=\"0.0025\"} 0",

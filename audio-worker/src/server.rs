@@ -8,7 +8,11 @@ use axum::{
     routing::get,
 };
 use proto::v1::{audio_service_server::AudioServiceServer, voice_service_server::VoiceServiceServer};
-use telemetry::{metrics::TEXT_FORMAT, shards::Shards, tls};
+use telemetry::{
+    metrics::TEXT_FORMAT,
+    shards::Shards,
+    tls::{self, Identity},
+};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -92,7 +96,7 @@ pub(crate) async fn serve(
             }
         }
     })?;
-    let watched = (conversations.clone(), voice.metrics.clone());
+    let watched = (conversations.clone(), voice.metrics.clone(), config.tls.clone());
     let ops = tokio::spawn(serve_operations(operations, watched, closed.clone()));
     let looking =
         config.tls.clone().map(|identity| tokio::spawn(async move { identity.follow(tls::LOOK_EVERY).await }));
@@ -132,12 +136,15 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
 
 async fn serve_operations(
     listener: TcpListener,
-    (conversations, metrics): (Conversations, Metrics),
+    (conversations, metrics, identity): (Conversations, Metrics, Option<Identity>),
     closed: CancellationToken,
 ) {
     let metrics = {
         let conversations = conversations.clone();
-        async move || ([(CONTENT_TYPE, TEXT_FORMAT)], metrics.text(&conversations))
+        async move || {
+            let expiry = identity.as_ref().map(|identity| identity.current().expiry);
+            ([(CONTENT_TYPE, TEXT_FORMAT)], metrics.text(&conversations, expiry))
+        }
     };
     let ready = move || {
         let open = conversations.phase() == Phase::Open;

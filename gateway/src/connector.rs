@@ -5,14 +5,21 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use telemetry::tls::Identity;
-use tokio::net::TcpStream;
+use telemetry::tls::{Expiry, Identity};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     Status,
@@ -28,12 +35,14 @@ pub(crate) struct WorkerTls {
     identity: Identity,
     /// The host of `WORKER_URL`, at whichever of its addresses.
     name: ServerName<'static>,
+    handshakes_failed: Arc<AtomicU64>,
 }
 
 impl WorkerTls {
     /// What the settings say; `None` when workers are spoken to without TLS.
     pub(crate) fn new(config: &Config) -> Option<Self> {
-        Some(Self { identity: config.tls.clone()?, name: config.workers.server_name.clone()? })
+        let (identity, name) = (config.tls.clone()?, config.workers.server_name.clone()?);
+        Some(Self { identity, name, handshakes_failed: Arc::default() })
     }
 
     /// How often the certificates were replaced.
@@ -41,11 +50,24 @@ impl WorkerTls {
         self.identity.current().generation
     }
 
+    /// When the certificates expire.
+    pub(crate) fn expiry(&self) -> Expiry {
+        self.identity.current().expiry
+    }
+
+    /// How many handshakes failed, on either side.
+    pub(crate) fn handshakes_failed(&self) -> u64 {
+        self.handshakes_failed.load(Ordering::Relaxed)
+    }
+
     /// A connection to a worker that is who it should be. What the worker thinks of us, the first read tells.
-    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<Secured> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        TlsConnector::from(self.identity.current().client).connect(self.name.clone(), stream).await
+        let handshakes_failed = Arc::clone(&self.handshakes_failed);
+        let shaken = TlsConnector::from(self.identity.current().client).connect(self.name.clone(), stream).await;
+        let stream = shaken.inspect_err(|_| _ = handshakes_failed.fetch_add(1, Ordering::Relaxed))?;
+        Ok(Secured { stream, unproven: Some(handshakes_failed) })
     }
 }
 
@@ -82,6 +104,74 @@ pub(crate) fn distrust(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
+/// A connection in TLS. In TLS 1.3 our side of the handshake is over before the worker has looked at our certificate: that
+/// it believes us is known when it says something. Otherwise an alert comes, or the end if that was faster.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    stream: TlsStream<TcpStream>,
+    /// Until something came.
+    unproven: Option<Arc<AtomicU64>>,
+}
+
+impl Secured {
+    fn judge(&mut self, is_good: bool) {
+        if let Some(failed) = self.unproven.take()
+            && !is_good
+        {
+            failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            self.judge(buf.filled().len() > before);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Err(_)) = written {
+            self.judge(false);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if let Poll::Ready(Err(_)) = flushed {
+            self.judge(false);
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Err(_)) = written {
+            self.judge(false);
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
 /// Connects to one worker, with the certificates that are in use at that moment.
 #[derive(Debug, Clone)]
 struct Connector {
@@ -90,7 +180,7 @@ struct Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Secured>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 

@@ -3,8 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus::{Counter, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
-use telemetry::metrics::{self, Register, Spread, SpreadTotal, raise};
+use prometheus::{Counter, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use telemetry::{
+    metrics::{self, Register, Spread, SpreadTotal, raise},
+    tls::Expiry,
+};
 
 use crate::{
     admission::Reason,
@@ -68,6 +71,9 @@ struct Instruments {
     agent_interrupted_seconds: Counter,
     clears: IntCounter,
     malformed: IntCounter,
+    handshakes_failed: IntCounter,
+    expiry: IntGaugeVec,
+    dropped_spans: IntCounter,
     caller_hop: SpreadTotal,
     agent_hop: SpreadTotal,
     caller_lag_seconds: Histogram,
@@ -100,6 +106,12 @@ pub(crate) struct Now {
     pub(crate) outbound_waiting: usize,
     /// Events for users' webhooks.
     pub(crate) events: Counts,
+    /// Connections to workers on which one of the two did not trust the other.
+    pub(crate) handshakes_failed: u64,
+    /// When the certificates expire.
+    pub(crate) expiry: Option<Expiry>,
+    /// Spans that no collector got.
+    pub(crate) dropped_spans: u64,
 }
 
 impl Metrics {
@@ -150,6 +162,16 @@ impl Metrics {
                 .seconds("agent_interrupted_seconds_total", "Audio of agents dropped by interruptions")?,
             clears: names.counter("clears_total", "Interruptions: audio that Twilio was told to throw away")?,
             malformed: names.counter("malformed_messages_total", "Messages on media sockets that make no sense")?,
+            handshakes_failed: names.counter(
+                "worker_handshakes_failed_total",
+                "Connections to workers on which one of the two did not trust the other",
+            )?,
+            expiry: names.gauges(
+                "certificate_not_after_timestamp_seconds",
+                "When the certificate between the pair, and its authority, expire, since the Unix epoch",
+                &["of"],
+            )?,
+            dropped_spans: names.counter("dropped_spans_total", "Spans that no collector got")?,
             caller_hop: names.spread("hop_seconds", HOP, ("audio", "caller"))?,
             agent_hop: names.spread("hop_seconds", HOP, ("audio", "agent"))?,
             caller_lag_seconds: names.histogram(
@@ -234,6 +256,9 @@ impl Metrics {
         at.workers.set(count(now.workers));
         at.outbound_waiting.set(count(now.outbound_waiting));
         at.events_waiting.set(count(now.events.waiting));
+        raise(&at.handshakes_failed, now.handshakes_failed);
+        raise(&at.dropped_spans, now.dropped_spans);
+        metrics::tell_expiry(&at.expiry, now.expiry);
         for (reason, total) in &now.room.refused {
             raise(&at.refused.with_label_values(&[reason]), *total);
         }
@@ -336,7 +361,20 @@ mod tests {
     fn now() -> Now {
         let room = Room { announced: 2, pending_sockets: 3, refused: [("max_calls", 4)].into() };
         let events = Counts { delivered: 5, given_up: 6, dropped: 7, waiting: 8 };
-        Now { live: 1, limit: 9, room, is_draining: false, workers: 2, outbound_waiting: 0, events }
+        let expiry = Some(Expiry { certificate: Some(4_102_444_800), authority: None });
+        let (live, limit, workers, handshakes_failed, dropped_spans) = (1, 9, 2, 10, 11);
+        Now {
+            live,
+            limit,
+            room,
+            is_draining: false,
+            workers,
+            outbound_waiting: 0,
+            events,
+            handshakes_failed,
+            expiry,
+            dropped_spans,
+        }
     }
 
     #[test]
@@ -382,6 +420,9 @@ mod tests {
             "tandem_gateway_stream_errors_total{code=\"other\"} 1",
             "tandem_gateway_stream_errors_total{code=\"31910\"} 0",
             "tandem_gateway_outbound_calls_total{outcome=\"unknown\"} 1",
+            "tandem_gateway_worker_handshakes_failed_total 10",
+            "tandem_gateway_dropped_spans_total 11",
+            "tandem_gateway_certificate_not_after_timestamp_seconds{of=\"certificate\"} 4102444800",
             "tandem_gateway_hop_seconds_bucket{audio=\"caller\",le=\"0.0005\"} 1",
             "tandem_gateway_hop_seconds_count{audio=\"caller\"} 2",
             "tandem_gateway_hop_seconds_count{audio=\"agent\"} 0",

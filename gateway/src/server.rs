@@ -12,6 +12,7 @@ use telemetry::{
     metrics::TEXT_FORMAT,
     shards::{Arrivals, Seat, Shards},
     tls::LOOK_EVERY,
+    traces::dropped_spans,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -100,16 +101,18 @@ pub(crate) async fn serve(
     };
     let (recorder, captured) = captures.unzip();
     let closed = CancellationToken::new();
+    let worker_tls = WorkerTls::new(&config);
     let shards = Shards::start(config.process.shards, "gateway", {
         let (config, calls, fleet, closed) = (Arc::clone(&config), calls.clone(), fleet.clone(), closed.clone());
         let (registry, outbound, access, metrics) = (registry.clone(), outbound.clone(), access, metrics.clone());
+        let worker_tls = worker_tls.clone();
         move |_, arrivals| {
             let around = Surroundings {
                 config: Arc::clone(&config),
                 ticket_key: ticket_key.clone(),
                 calls: calls.clone(),
                 registry: registry.clone(),
-                dialer: Arc::new(Dialer::new(fleet.clone(), WorkerTls::new(&config))),
+                dialer: Arc::new(Dialer::new(fleet.clone(), worker_tls.clone())),
                 outbound: outbound.clone(),
                 access: access.clone(),
                 routes: config.routes.clone(),
@@ -142,6 +145,7 @@ pub(crate) async fn serve(
                 fleet,
                 outbound,
                 events: events.clone(),
+                worker_tls,
                 metrics,
             },
         )),
@@ -238,6 +242,7 @@ struct Watched {
     fleet: Fleet,
     outbound: Outbound,
     events: EventSink,
+    worker_tls: Option<WorkerTls>,
     metrics: Metrics,
 }
 
@@ -270,7 +275,7 @@ async fn serve_operations(listener: TcpListener, watched: Watched) {
 
 impl Watched {
     fn metrics(&self) -> String {
-        let Self { config, calls, fleet, outbound, events, metrics } = self;
+        let Self { config, calls, fleet, outbound, events, worker_tls, metrics } = self;
         metrics.text(&Now {
             live: calls.live(),
             limit: config.limits.calls,
@@ -279,6 +284,9 @@ impl Watched {
             workers: fleet.len(),
             outbound_waiting: outbound.backlog(),
             events: events.counts(),
+            handshakes_failed: worker_tls.as_ref().map_or(0, WorkerTls::handshakes_failed),
+            expiry: worker_tls.as_ref().map(WorkerTls::expiry),
+            dropped_spans: dropped_spans(),
         })
     }
 }

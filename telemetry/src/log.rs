@@ -57,6 +57,9 @@ pub fn init(format: Format, filter: &str, traces: Option<&Traces>) {
             Registry::default().with(spans).with(lines(format).with_filter(filter)).try_init()
         }
     };
+    if let (Ok(()), Some(traces)) = (&installed, traces) {
+        traces.announce();
+    }
     if installed.is_ok() {
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();

@@ -6,6 +6,8 @@ use prometheus::{
 };
 pub use prometheus::{Error, TEXT_FORMAT};
 
+use crate::tls::Expiry;
+
 mod spread;
 
 pub use spread::{Spread, SpreadTotal};
@@ -32,6 +34,11 @@ impl Register {
     /// Something that goes up and down.
     pub fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
         self.add(IntGauge::with_opts(self.opts(name, help))?)
+    }
+
+    /// The same by labels; there is none until it is set.
+    pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+        self.add(IntGaugeVec::new(self.opts(name, help), labels)?)
     }
 
     /// How often something happened.
@@ -83,6 +90,16 @@ impl Register {
     fn add<C: Collector + Clone + 'static>(&self, instrument: C) -> Result<C, Error> {
         self.registry.register(Box::new(instrument.clone()))?;
         Ok(instrument)
+    }
+}
+
+/// Tells when certificates expire, by which of them. Prometheus compares that with `time()`.
+pub fn tell_expiry(gauges: &IntGaugeVec, expiry: Option<Expiry>) {
+    let Some(Expiry { certificate, authority }) = expiry else { return };
+    for (of, seconds) in [("certificate", certificate), ("authority", authority)] {
+        if let Some(seconds) = seconds {
+            gauges.with_label_values(&[of]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        }
     }
 }
 

@@ -27,6 +27,8 @@ use rustls::{
 
 use crate::settings::{Reader, Setting};
 
+mod expiry;
+
 /// Our certificate.
 pub const TLS_CERT: Setting = Setting {
     name: "TLS_CERT",
@@ -79,6 +81,17 @@ pub struct Current {
     pub client: Arc<ClientConfig>,
     /// How often the files were replaced before.
     pub generation: u64,
+    /// When they are of no use any more.
+    pub expiry: Expiry,
+}
+
+/// Last seconds, since the Unix epoch; `None` where a certificate does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// Of our certificate, or of an intermediate one that comes before.
+    pub certificate: Option<u64>,
+    /// Of the authority that we believe for the longest.
+    pub authority: Option<u64>,
 }
 
 /// Why the files cannot be used. It names the file and shows nothing of what is in it.
@@ -227,8 +240,13 @@ impl Pems {
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| {
             of_key(if matches!(error, pem::Error::NoItemsFound) { Unusable::NoKey } else { Unusable::NotPem })
         })?;
+        let authorities = certificates(&self.authority).map_err(of_authority)?;
+        let expiry = Expiry {
+            certificate: chain.iter().filter_map(|certificate| expiry::not_after(certificate)).min(),
+            authority: authorities.iter().filter_map(|authority| expiry::not_after(authority)).max(),
+        };
         let mut roots = RootCertStore::empty();
-        for authority in certificates(&self.authority).map_err(of_authority)? {
+        for authority in authorities {
             roots.add(authority).map_err(|error| of_authority(refused(&error)))?;
         }
         let (roots, provider) = (Arc::new(roots), Arc::new(ring::default_provider()));
@@ -260,7 +278,7 @@ impl Pems {
             .map_err(of_pair)?;
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.resumption = Resumption::disabled();
-        Ok(Current { server: Arc::new(server), client: Arc::new(client), generation })
+        Ok(Current { server: Arc::new(server), client: Arc::new(client), generation, expiry })
     }
 }
 

@@ -3,7 +3,15 @@
 //! A span is a value that the task of a call holds: it is never entered, since that costs on every wake-up, and names its
 //! parent itself. Without a collector no span is made at all. With one that is dead or slow, spans are dropped.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use opentelemetry::{
     Context, KeyValue, SpanId, TraceFlags, TraceId,
@@ -34,6 +42,14 @@ pub const TRACEPARENT: &str = "traceparent";
 /// How long the last spans may take to leave when the service ends.
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
+/// What the process's [`Traces`] dropped. There is one subscriber a process, and so one of these.
+static DROPPED: OnceLock<Arc<AtomicU64>> = OnceLock::new();
+
+/// Spans of this process that no collector got: the queue was full, or the collector did not take them. 0 without traces.
+pub fn dropped_spans() -> u64 {
+    DROPPED.get().map_or(0, |dropped| dropped.load(Ordering::Relaxed))
+}
+
 /// Why there can be no traces.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -52,6 +68,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Traces {
     tracer: SdkTracer,
+    dropped: Arc<AtomicU64>,
     stop: CancellationToken,
     ended: oneshot::Receiver<()>,
 }
@@ -75,6 +92,7 @@ impl Traces {
         };
         exporter.set_resource(&resource);
         let (queue, outlet) = queue::queue(plan.batching);
+        let dropped = outlet.dropped();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(queue)
             .with_sampler(sampler(plan.sampling))
@@ -87,7 +105,7 @@ impl Traces {
             runtime.block_on(outlet.run(&exporter, &stopped));
             let _ = done.send(());
         })?;
-        Ok(Self { tracer: provider.tracer("tandem"), stop, ended })
+        Ok(Self { tracer: provider.tracer("tandem"), dropped, stop, ended })
     }
 
     /// Sends what is left, for two seconds at most.
@@ -96,6 +114,11 @@ impl Traces {
         if timeout(FINISH_LIMIT, self.ended).await.is_err() {
             tracing::warn!("the collector did not take the last spans in time");
         }
+    }
+
+    /// The process's spans go here from now on, as those of its log do; only the first is believed.
+    pub(crate) fn announce(&self) {
+        let _ = DROPPED.set(Arc::clone(&self.dropped));
     }
 
     pub(crate) fn tracer(&self) -> SdkTracer {

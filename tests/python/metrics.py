@@ -80,6 +80,20 @@ def call(binaries, address):
     subprocess.run([*command, "--auth-token", AUTH_TOKEN], check=True, stdout=subprocess.DEVNULL, timeout=90)
 
 
+def certificates(folder):
+    """An authority, and one certificate for both halves of the pair: their settings."""
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-days", "90",
+            "-subj", "/CN=pair")
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "tls.key", "-out", "tls.csr", "-subj", "/CN=half")
+    (pathlib.Path(folder) / "names").write_text("subjectAltName=IP:127.0.0.1")
+    openssl("x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "tls.crt",
+            "-days", "60", "-extfile", "names")
+    return {"TLS_CERT": f"{folder}/tls.crt", "TLS_KEY": f"{folder}/tls.key", "TLS_CA": f"{folder}/ca.crt"}
+
+
 def check(prometheus):
     names = set(prometheus.ask("label/__name__/values"))
     asked = list(queries())
@@ -102,7 +116,14 @@ def check(prometheus):
 
 def main(binaries):
     operations = (free_port(), free_port())
-    started, address = pair(binaries, AUTH_TOKEN, PUBLIC_URL, operations=operations)
+    # With certificates, so that what is told of them is there too.
+    keys = tempfile.TemporaryDirectory()
+    tls, worker_port = certificates(keys.name), free_port()
+    worker = {**tls, "WORKER_LISTEN": f"127.0.0.1:{worker_port}"}
+    gateway = {**tls, "WORKER_URL": f"https://127.0.0.1:{worker_port}"}
+    started, address = pair(
+        binaries, AUTH_TOKEN, PUBLIC_URL, operations=operations, more_settings=gateway, worker_settings=worker
+    )
     failures = []
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -123,6 +144,7 @@ def main(binaries):
     finally:
         for program in started:
             program.stop()
+        keys.cleanup()
     for failure in failures:
         print(f"FAILED: {failure}")
     return 1 if failures else 0

@@ -48,6 +48,14 @@ async fn a_call_goes_through() {
     line.assert_echoes().await;
     line.hang_up().await;
     assert_eq!(failed_handshakes(&stack).await, 0.0);
+    assert_eq!(gateway_failures(&stack).await, 0.0);
+    // What rcgen gives where nothing is said: 4096-01-01.
+    for (metrics, side) in [(stack.gateway_metrics().await, "gateway"), (stack.worker_metrics().await, "worker")] {
+        for of in ["certificate", "authority"] {
+            let name = format!("tandem_{side}_certificate_not_after_timestamp_seconds{{of=\"{of}\"}}");
+            assert_eq!(metrics.of(&name), Some(67_090_118_400.0), "{name}");
+        }
+    }
     stack.stop().await;
 }
 
@@ -59,6 +67,7 @@ async fn a_gateway_that_is_not_known_is_refused_and_the_caller_hears_the_fallbac
         let stack = folder.pair(&gateway, &authority.worker(), &authority).await;
         assert_fallback(&stack).await;
         eventually("it is counted", async || failed_handshakes(&stack).await >= 1.0).await;
+        assert!(gateway_failures(&stack).await >= 1.0);
         stack.stop().await;
     }
     // Neither is one without TLS, nor one without a certificate.
@@ -87,6 +96,7 @@ async fn a_worker_that_is_another_gets_no_call_and_the_doctor_says_why() {
         let folder = Folder::new();
         let stack = folder.pair(&authority.gateway(), &worker, &authority).await;
         assert_fallback(&stack).await;
+        assert!(gateway_failures(&stack).await >= 1.0);
         assert_doctor(&stack, &folder, found, cure).await;
         stack.stop().await;
     }
@@ -230,6 +240,10 @@ async fn assert_fallback(stack: &Stack) {
 
 async fn failed_handshakes(stack: &Stack) -> f64 {
     stack.worker_metrics().await.of("tandem_worker_handshakes_failed_total").unwrap()
+}
+
+async fn gateway_failures(stack: &Stack) -> f64 {
+    stack.gateway_metrics().await.of("tandem_gateway_worker_handshakes_failed_total").unwrap()
 }
 
 /// What the doctor says of the worker, with the gateway's files in `folder`.

@@ -63,6 +63,7 @@ fn only_what_changed_and_can_be_used_is_taken_over() {
     assert!(identity.reload() && !identity.reload(), "replaced once");
     let second = identity.current();
     assert_eq!((first.generation, second.generation), (0, 1));
+    assert!(second.expiry.certificate.is_some() && second.expiry.authority.is_some());
     assert!(!Arc::ptr_eq(&first.server, &second.server) && !Arc::ptr_eq(&first.client, &second.client));
     for (file, broken) in [(&files.certificate, "nonsense"), (&files.key, ""), (&files.authority, "-----BEGIN")] {
         let (good, before) = (fs::read(file).unwrap(), identity.current());

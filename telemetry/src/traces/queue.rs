@@ -69,6 +69,11 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
+    /// Where the spans are counted that nobody gets.
+    pub(super) fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+
     /// Sends batches until `stop`, and then what is left.
     pub(super) async fn run(mut self, exporter: &impl SpanExporter, stop: &CancellationToken) {
         while !stop.is_cancelled() {
