@@ -73,6 +73,7 @@ def examine(rendering, options, settings):
                 known(rendering, deployment, environment, settings[deployment["metadata"]["name"]])
                 accepted(rendering, deployment, container, environment, options.programs)
             drain(rendering, deployment, container, environment)
+            collector(rendering, deployment, environment)
             if deployment["metadata"]["name"] == "gateway":
                 public(rendering, environment)
                 workers(rendering, deployment, environment)
@@ -286,6 +287,22 @@ def workers(rendering, deployment, environment):
     for service in services:
         rendering.expect(service["spec"].get("clusterIP") == "None", service, "is not headless: the gateway would see one worker")
         rendering.expect(url.port in {port["port"] for port in service["spec"]["ports"]}, service, f"has no port {url.port} (WORKER_URL)")
+
+
+def collector(rendering, deployment, environment):
+    """Traces are sent where the NetworkPolicies let them: to the collector's namespace and port, found by its name."""
+    url = urllib.parse.urlsplit(environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
+    if not url.hostname:
+        return
+    policies = [p["spec"] for p in rendering.of("NetworkPolicy") if matches(p["spec"]["podSelector"], pod_labels(deployment))]
+    rules = [rule for policy in policies for rule in policy.get("egress", [])]
+    namespace = (url.hostname.split(".") + [""])[1]
+    ways = {
+        (port["port"], peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name"))
+        for rule in rules for port in rule.get("ports", []) for peer in rule.get("to", [{}])
+    }
+    rendering.expect((url.port, namespace) in ways, deployment, f"no NetworkPolicy lets it out to {url.netloc} (OTEL_EXPORTER_OTLP_ENDPOINT)")
+    rendering.expect((53, None) in ways, deployment, "no NetworkPolicy lets it ask DNS for its collector")
 
 
 def service_reaches_pods(rendering, service):
