@@ -8,12 +8,11 @@ use std::time::{Duration, SystemTime};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
-use telemetry::{Sensitive, traces::TraceContext};
+use telemetry::{Sensitive, backoff::Backoff, traces::TraceContext};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
 
 use crate::{
-    backoff::Backoff,
     client::{Answer, Client, Failure, Plain},
     config,
     problem::carrier_code,

@@ -1,6 +1,6 @@
 //! Call events for the user's own webhook: signed JSON, in order for each call, tried again, never in a call's way.
 //!
-//! The driver of `outbox`, which decides. Neither an address beyond its host nor a body is ever logged.
+//! The driver of [`telemetry::webhooks::outbox`], which decides. Neither an address beyond its host nor a body is ever logged.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,7 +10,14 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{Request, StatusCode, header};
-use telemetry::Sensitive;
+use telemetry::{
+    Sensitive,
+    backoff::Backoff,
+    webhooks::{
+        outbox::{Limits, Outbox, Verdict},
+        signature,
+    },
+};
 use tokio::{
     sync::Notify,
     task::AbortHandle,
@@ -19,16 +26,11 @@ use tokio::{
 use url::Url;
 
 use crate::{
-    backoff::Backoff,
     client::{Answer, Client, Failure, Plain, Stage},
     config,
 };
 
-mod outbox;
-mod signature;
-
-pub(crate) use outbox::Counts;
-use outbox::{Limits, Outbox, Verdict};
+pub(crate) use telemetry::webhooks::outbox::Counts;
 
 /// How long a receiver may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);

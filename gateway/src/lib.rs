@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 pub mod admission;
 mod api;
-mod backoff;
 mod call;
 mod callbacks;
 mod calls;

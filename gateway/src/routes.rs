@@ -5,11 +5,12 @@
 
 use std::fmt;
 
+use telemetry::mistakes::Mistakes;
+
 mod file;
 mod index;
 mod numbers;
 
-pub use file::{Mistake, Mistakes};
 use index::Index;
 use numbers::Numbers;
 

@@ -2,8 +2,9 @@
 //!
 //! No mistake quotes the file: numbers are in it, and mistakes go to the log.
 
-use std::{collections::HashSet, fmt, ops::Range};
+use std::{collections::HashSet, ops::Range};
 
+use telemetry::mistakes::Mistakes;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -11,9 +12,6 @@ use toml::{
 
 use super::{Condition, MAX_PARAMETERS, MAX_ROUTES, RESERVED_NAMES, Route, numbers::Numbers, numbers::Pattern};
 use crate::twilio::twiml::PARAMETER_CHARS;
-
-/// Most mistakes told; the rest is counted.
-const MAX_MISTAKES: usize = 20;
 
 /// Most values in one list.
 const MAX_LISTED: usize = 10_000;
@@ -33,48 +31,6 @@ const MAX_LANGUAGE_CHARS: usize = 35;
 
 const ROUTE_KEYS: &str = "to, from, parameter, agent, language, parameters and forward";
 
-/// One mistake in a routes file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct Mistake {
-    /// Line of the file, from 1.
-    pub line: usize,
-    /// The route, counted from 1, where it is in one.
-    pub route: Option<usize>,
-    /// What is wrong and what to do.
-    pub what: String,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.line)?;
-        if let Some(route) = self.route {
-            write!(f, ", route {route}")?;
-        }
-        write!(f, ": {}", self.what)
-    }
-}
-
-/// The mistakes in a routes file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, thiserror::Error)]
-pub struct Mistakes {
-    /// The first ones, in the order of the file.
-    pub told: Vec<Mistake>,
-    /// How many more there are.
-    pub untold: usize,
-}
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, mistake) in self.told.iter().enumerate() {
-            write!(f, "{}{mistake}", if at == 0 { "" } else { "; " })?;
-        }
-        if self.untold > 0 {
-            write!(f, "; and {} more", self.untold)?;
-        }
-        Ok(())
-    }
-}
-
 /// Reads all routes of a file.
 pub(super) fn read(text: &str) -> Result<Vec<Route>, Mistakes> {
     let mut reader = Reader { text, route: None, mistakes: Mistakes::default(), condition_names: HashSet::new() };
@@ -83,8 +39,8 @@ pub(super) fn read(text: &str) -> Result<Vec<Route>, Mistakes> {
         reader.mistake(error.span().unwrap_or_default(), format!("is no TOML: {}", error.message()));
     }
     // What cannot be read is not judged as well.
-    let routes = if reader.mistakes.told.is_empty() { reader.document(document.get_ref()) } else { Vec::new() };
-    if reader.mistakes.told.is_empty() { Ok(routes) } else { Err(reader.mistakes) }
+    let routes = if reader.mistakes.is_empty() { reader.document(document.get_ref()) } else { Vec::new() };
+    if reader.mistakes.is_empty() { Ok(routes) } else { Err(reader.mistakes) }
 }
 
 struct Reader<'a> {
@@ -97,13 +53,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn mistake(&mut self, place: Range<usize>, what: impl Into<String>) {
-        if self.mistakes.told.len() == MAX_MISTAKES {
-            self.mistakes.untold += 1;
-            return;
-        }
-        let before = self.text.as_bytes().get(..place.start).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        self.mistakes.told.push(Mistake { line, route: self.route, what: what.into() });
+        let part = self.route.map(|route| format!("route {route}"));
+        self.mistakes.add(self.text, place, part, what.into());
     }
 
     fn document(&mut self, document: &DeTable<'_>) -> Vec<Route> {

@@ -3,12 +3,12 @@
 
 use std::fmt::Write;
 
+use crate::Sensitive;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use telemetry::Sensitive;
 
 /// The header's value for `body`, sent at `seconds` since the Unix epoch.
-pub(crate) fn sign(secret: &Sensitive<String>, seconds: u64, body: &[u8]) -> String {
+pub fn sign(secret: &Sensitive<String>, seconds: u64, body: &[u8]) -> String {
     let mut value = format!("t={seconds},v1=");
     // HMAC takes keys of any length, so this is always there.
     if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) {

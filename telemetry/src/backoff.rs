@@ -4,21 +4,21 @@ use std::time::Duration;
 
 /// A plan of attempts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     /// Wait after the first attempt; each further one is twice as long.
-    pub(crate) first: Duration,
+    pub first: Duration,
     /// Longest wait of the plan's own; the peer may ask for a longer one.
-    pub(crate) longest: Duration,
+    pub longest: Duration,
     /// Attempts in all.
-    pub(crate) attempts: u32,
+    pub attempts: u32,
     /// No attempt begins later than this after the first one.
-    pub(crate) within: Duration,
+    pub within: Duration,
 }
 
 impl Backoff {
     /// How long to wait after `made` attempts, `elapsed` since the first began; `None` is the end. The peer asked for
     /// `asked` at least; `chance`, evenly from all numbers, spreads the wait over a quarter more or less.
-    pub(crate) fn wait(&self, made: u32, elapsed: Duration, asked: Option<Duration>, chance: u32) -> Option<Duration> {
+    pub fn wait(&self, made: u32, elapsed: Duration, asked: Option<Duration>, chance: u32) -> Option<Duration> {
         if made >= self.attempts {
             return None;
         }

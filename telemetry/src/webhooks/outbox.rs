@@ -10,18 +10,18 @@ use crate::backoff::Backoff;
 
 /// What bounds an outbox.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub struct Limits {
     /// Events that wait or are on their way; the oldest waiting one makes room for a further one.
-    pub(super) events: usize,
+    pub events: usize,
     /// On their way at a time.
-    pub(super) at_a_time: usize,
+    pub at_a_time: usize,
     /// Tries of one event.
-    pub(super) tries: Backoff,
+    pub tries: Backoff,
 }
 
 /// Events on their way; `M` is what there is to deliver.
 #[derive(Debug)]
-pub(super) struct Outbox<M> {
+pub struct Outbox<M> {
     limits: Limits,
     /// In the order in which they came.
     entries: VecDeque<Entry<M>>,
@@ -46,20 +46,20 @@ struct Entry<M> {
 
 /// What became of events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// Taken by their receiver.
-    pub(crate) delivered: u64,
+    pub delivered: u64,
     /// Refused by it, or tried too often.
-    pub(crate) given_up: u64,
+    pub given_up: u64,
     /// Never tried to the end: there was no room for them.
-    pub(crate) dropped: u64,
+    pub dropped: u64,
     /// Still here.
-    pub(crate) waiting: usize,
+    pub waiting: usize,
 }
 
 /// What came of a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// It arrived.
     Delivered,
     /// It may arrive later; the receiver asked for this much patience.
@@ -71,7 +71,7 @@ pub(super) enum Verdict {
 }
 
 impl<M: Clone> Outbox<M> {
-    pub(super) const fn new(limits: Limits) -> Self {
+    pub const fn new(limits: Limits) -> Self {
         Self {
             limits,
             entries: VecDeque::new(),
@@ -83,7 +83,7 @@ impl<M: Clone> Outbox<M> {
     }
 
     /// Takes an event. False when there was no room: an older one, or this one, is gone.
-    pub(super) fn push(&mut self, call: String, message: M, now: Duration) -> bool {
+    pub fn push(&mut self, call: String, message: M, now: Duration) -> bool {
         if self.stopped.contains(&call) {
             self.counts.given_up += 1;
             return true;
@@ -110,7 +110,7 @@ impl<M: Clone> Outbox<M> {
     }
 
     /// The next event that goes out, to be told of by [`Outbox::tried`].
-    pub(super) fn poll_send(&mut self, now: Duration) -> Option<(u64, M)> {
+    pub fn poll_send(&mut self, now: Duration) -> Option<(u64, M)> {
         if self.on_their_way >= self.limits.at_a_time {
             return None;
         }
@@ -126,7 +126,7 @@ impl<M: Clone> Outbox<M> {
     }
 
     /// When [`Outbox::poll_send`] is to be asked again, even though nothing happens until then.
-    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+    pub fn poll_timeout(&self) -> Option<Duration> {
         if self.on_their_way >= self.limits.at_a_time {
             return None;
         }
@@ -134,7 +134,7 @@ impl<M: Clone> Outbox<M> {
     }
 
     /// What came of an event that was sent. `chance` is any number, evenly.
-    pub(super) fn tried(&mut self, serial: u64, verdict: Verdict, now: Duration, chance: u32) {
+    pub fn tried(&mut self, serial: u64, verdict: Verdict, now: Duration, chance: u32) {
         let Some(at) = self.entries.iter().position(|entry| entry.serial == serial && entry.on_its_way) else { return };
         self.on_their_way = self.on_their_way.saturating_sub(1);
         if let Verdict::Later(asked) = verdict
@@ -163,11 +163,11 @@ impl<M: Clone> Outbox<M> {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub fn counts(&self) -> Counts {
         Counts { waiting: self.entries.len(), ..self.counts }
     }
 
