@@ -2,6 +2,7 @@
 //!
 //! - [`backoff`]: when to try again.
 //! - [`files`]: how many sockets the process may hold.
+//! - [`language`]: the form of language tags.
 //! - [`live_file`]: a file that is read again on SIGHUP.
 //! - [`log`]: the subscriber and the panic hook.
 //! - [`metrics`]: how Prometheus instruments are made and written.
@@ -20,6 +21,7 @@
 
 pub mod backoff;
 pub mod files;
+pub mod language;
 pub mod live_file;
 pub mod log;
 pub mod metrics;

@@ -63,7 +63,13 @@ impl Mistakes {
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.lines().join("; "))
+        for (at, mistake) in self.told.iter().enumerate() {
+            write!(f, "{}{mistake}", if at == 0 { "" } else { "; " })?;
+        }
+        if self.untold > 0 {
+            write!(f, "; and {} more", self.untold)?;
+        }
+        Ok(())
     }
 }
 

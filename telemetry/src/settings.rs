@@ -3,7 +3,7 @@
 //! A service describes its settings in a table of [`Setting`]s. [`command_line`] turns the table into flags and
 //! `--help`, gathers the values and says what to do; a [`Reader`] then turns text into meaning.
 
-use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
+use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use clap::{Arg, ArgAction, Command};
 
@@ -78,7 +78,40 @@ pub struct Subcommand {
 
 /// The text of every setting that was given or has a default. Values do not print: some are secrets.
 #[derive(Debug, Clone, Default)]
-pub struct Values(HashMap<&'static str, Sensitive<String>>);
+pub struct Values {
+    known: HashMap<&'static str, Sensitive<String>>,
+    variables: Variables,
+}
+
+/// Variables that no table has: an operator's file may name them, for instance for keys. Clones are the same.
+#[derive(Clone)]
+pub struct Variables(Arc<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<Sensitive<String>> + Send + Sync;
+
+impl Variables {
+    /// Those that `lookup` finds.
+    pub fn new(lookup: impl Fn(&str) -> Option<Sensitive<String>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(lookup))
+    }
+
+    /// The value of `name`; the empty string counts as none.
+    pub fn get(&self, name: &str) -> Option<Sensitive<String>> {
+        (self.0)(name).filter(|value| !value.expose().trim().is_empty())
+    }
+}
+
+impl Default for Variables {
+    fn default() -> Self {
+        Self::new(|_| None)
+    }
+}
+
+impl fmt::Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Variables")
+    }
+}
 
 impl Values {
     /// Takes the values of `table` from `lookup`; the empty string counts as not given.
@@ -86,11 +119,18 @@ impl Values {
         let given = |setting: &Setting| {
             lookup(setting.name).filter(|text| !text.is_empty()).or_else(|| setting.default.map(ToOwned::to_owned))
         };
-        Self(table.iter().filter_map(|s| given(s).map(|text| (s.name, Sensitive::new(text)))).collect())
+        let known = table.iter().filter_map(|s| given(s).map(|text| (s.name, Sensitive::new(text)))).collect();
+        Self { known, variables: Variables::default() }
+    }
+
+    /// With variables that no table has.
+    #[must_use]
+    pub fn with_variables(self, variables: Variables) -> Self {
+        Self { variables, ..self }
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|text| text.expose().as_str())
+        self.known.get(name).map(|text| text.expose().as_str())
     }
 }
 
@@ -142,11 +182,16 @@ pub fn command_line(
     let dotenv: HashMap<String, String> =
         dotenvy::from_filename_iter(".env").map(|lines| lines.flatten().collect()).unwrap_or_default();
     let values = Values::from_lookup(table, |name| {
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-        let environment = || std::env::var(name).ok();
-        matches.get_one::<String>(name).cloned().or_else(environment).or_else(|| dotenv.get(name).cloned())
+        matches.get_one::<String>(name).cloned().or_else(|| environment(name)).or_else(|| dotenv.get(name).cloned())
     });
-    (task, values)
+    let variables =
+        Variables::new(move |name| environment(name).or_else(|| dotenv.get(name).cloned()).map(Sensitive::new));
+    (task, values.with_variables(variables))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// One mistake in the settings.
@@ -188,6 +233,11 @@ impl<'a> Reader<'a> {
     /// The text as it is.
     pub fn text(&self, name: &'static str) -> Option<&'a str> {
         self.values.get(name).map(str::trim).filter(|text| !text.is_empty())
+    }
+
+    /// Variables that the settings do not know by name.
+    pub fn variables(&self) -> Variables {
+        self.values.variables.clone()
     }
 
     /// A secret, as it is.

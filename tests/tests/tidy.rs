@@ -10,6 +10,7 @@ use std::{
 
 /// Files and folders without clock, socket, runtime, environment or chance.
 const PURE: &[&str] = &[
+    "telemetry/src/language.rs",
     "telemetry/src/backoff.rs",
     "telemetry/src/mistakes.rs",
     "telemetry/src/webhooks.rs",

@@ -79,15 +79,9 @@ pub(super) fn is_text(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
 }
 
-/// The subset of BCP 47 (RFC 5646) that is used for speech: language, and subtags of letters and digits.
+/// A BCP 47 tag, or none.
 pub(super) fn is_language(tag: &str) -> bool {
-    let mut parts = tag.split('-');
-    let language = parts.next().unwrap_or_default();
-    tag.is_empty()
-        || tag.len() <= 35
-            && (2..=3).contains(&language.len())
-            && language.bytes().all(|byte| byte.is_ascii_alphabetic())
-            && parts.all(|part| (2..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    tag.is_empty() || telemetry::language::is_tag(tag)
 }
 
 /// Whether it looks like the address of a webhook; [`allow_webhook`] says whether it may be told.
