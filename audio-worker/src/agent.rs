@@ -14,10 +14,16 @@ use crate::dsp::SampleRate;
 pub mod brain;
 mod echo;
 pub mod history;
+pub mod pipeline;
 mod report;
+mod roster;
+mod staffing;
+pub mod survey;
 mod talk;
+pub mod text;
 
 pub use report::{AgentStats, Report, Speaker, Stage, Turn};
+pub use roster::Roster;
 pub use talk::{Cast, Talk};
 
 /// What an agent is told. It must take each at once: what it cannot use now it keeps, within a bound of its own.
@@ -134,7 +140,18 @@ pub struct Opening {
 /// Who takes a call that names no agent.
 pub const DEFAULT_AGENT: &str = "echo";
 
-type Hire = dyn Fn(&Opening) -> Box<dyn Agent> + Send + Sync;
+type Hire = dyn Fn(&Opening) -> Result<Box<dyn Agent>, NotHired> + Send + Sync;
+
+/// Why a call does not get the agent that it names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotHired {
+    /// There is none of that name; these there are.
+    #[error("this worker has: {0}")]
+    Unknown(String),
+    /// It cannot begin.
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// The agents of a worker, by name. `echo` is always there.
 #[derive(Clone)]
@@ -143,15 +160,31 @@ pub struct Agents(Arc<BTreeMap<String, Arc<Hire>>>);
 impl Agents {
     /// Adds an agent, or replaces the one of that name; `hire` makes one for a call and must not wait.
     #[must_use]
-    pub fn with(mut self, name: &str, hire: impl Fn(&Opening) -> Box<dyn Agent> + Send + Sync + 'static) -> Self {
+    pub fn with(self, name: &str, hire: impl Fn(&Opening) -> Box<dyn Agent> + Send + Sync + 'static) -> Self {
+        self.with_trial(name, move |opening| Ok(hire(opening)))
+    }
+
+    /// As [`Agents::with`], with an agent that may fail to begin.
+    #[must_use]
+    pub fn with_trial(
+        mut self,
+        name: &str,
+        hire: impl Fn(&Opening) -> Result<Box<dyn Agent>, NotHired> + Send + Sync + 'static,
+    ) -> Self {
         Arc::make_mut(&mut self.0).insert(name.to_owned(), Arc::new(hire));
         self
     }
 
-    /// Makes the agent `name` for a call (the empty name is `echo`); `None` when there is no such agent.
-    pub fn hire(&self, name: &str, opening: &Opening) -> Option<Box<dyn Agent>> {
+    /// Makes the agent `name` for a call (the empty name is `echo`).
+    ///
+    /// # Errors
+    /// When there is no such agent, or it cannot begin.
+    pub fn hire(&self, name: &str, opening: &Opening) -> Result<Box<dyn Agent>, NotHired> {
         let name = if name.is_empty() { DEFAULT_AGENT } else { name };
-        self.0.get(name).map(|hire| hire(opening))
+        match self.0.get(name) {
+            Some(hire) => hire(opening),
+            None => Err(NotHired::Unknown(self.names().collect::<Vec<_>>().join(", "))),
+        }
     }
 
     /// Their names, sorted.

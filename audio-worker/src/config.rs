@@ -3,10 +3,15 @@
 use std::{net::SocketAddr, sync::LazyLock};
 
 use telemetry::{
+    live_file::LiveFile,
     settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
     tls::{Identity, TLS_CA, TLS_CERT, TLS_KEY},
     traces,
 };
+
+use crate::agents_file::AgentSettings;
+
+mod agents;
 
 /// Settings that only the worker has, or has otherwise.
 const OWN_SETTINGS: [Setting; 10] = [
@@ -23,7 +28,8 @@ const OWN_SETTINGS: [Setting; 10] = [
 ];
 
 /// Every setting of the worker.
-pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| [&OWN_SETTINGS[..], &traces::SETTINGS].concat());
+pub static SETTINGS: LazyLock<Vec<Setting>> =
+    LazyLock::new(|| [&OWN_SETTINGS[..], agents::SETTINGS, &traces::SETTINGS].concat());
 
 /// What the worker runs with.
 #[derive(Debug, Clone)]
@@ -36,6 +42,8 @@ pub struct Config {
     pub max_calls: u32,
     /// When given, only gateways of its authority are talked to.
     pub tls: Option<Identity>,
+    /// What the agents file says; `None` without one.
+    pub agents: Option<LiveFile<Vec<AgentSettings>>>,
     /// Drain, threads, logs.
     pub process: Process,
 }
@@ -51,12 +59,14 @@ impl Config {
         let operations = reader.parsed("OPS_LISTEN");
         let max_calls = reader.number("WORKER_MAX_CALLS", 1..=100_000);
         let tls = Identity::read(&mut reader);
+        let agents = agents::read(&mut reader);
         let process = reader.process();
         let config = listen.zip(operations).map(|(listen, operations)| Self {
             listen,
             operations,
             max_calls: u32::try_from(max_calls).unwrap_or(u32::MAX),
             tls,
+            agents,
             process,
         });
         reader.finish(config)

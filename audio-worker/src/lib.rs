@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub mod agent;
+pub mod agents_file;
 mod audio_service;
 pub mod config;
 mod connection;
@@ -36,18 +37,19 @@ mod voice_service;
 
 pub use config::Config;
 
-/// Runs a worker on bound listeners until `shutdown`, then drains it.
+/// Runs a worker with `agents`, which may change while it runs, on bound listeners until `shutdown`, then drains it.
 ///
 /// # Errors
 /// When its threads cannot be started.
 pub async fn run(
     config: &Config,
-    agents: agent::Agents,
+    agents: impl Into<agent::Roster>,
     listener: TcpListener,
     operations: TcpListener,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let conversations = conversations::Conversations::new(config.max_calls);
     let metrics = metrics::Metrics::new().map_err(io::Error::other)?;
-    server::serve(config, voice_service::Voice { conversations, agents, metrics }, listener, operations, shutdown).await
+    let voice = voice_service::Voice { conversations, agents: agents.into(), metrics };
+    server::serve(config, voice, listener, operations, shutdown).await
 }

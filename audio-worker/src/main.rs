@@ -3,7 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use audio_worker::{Config, agent::Agents, config::SETTINGS};
+use audio_worker::{
+    Config,
+    agent::{Agents, Roster},
+    config::SETTINGS,
+};
 use telemetry::{
     files, log, probe,
     settings::{BAD_SETTINGS, Task},
@@ -52,7 +56,13 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let operations =
         TcpListener::bind(config.operations).await.with_context(|| format!("OPS_LISTEN: {}", config.operations))?;
     let shutdown = shutdown::on_signal()?;
-    let ended = audio_worker::run(config, Agents::default(), listener, operations, shutdown).await;
+    let roster = Roster::default();
+    if let Some(file) = &config.agents {
+        roster.replace(Agents::of_file(&file.current()));
+        let roster = roster.clone();
+        file.reload_on_hangup(move |agents| roster.replace(Agents::of_file(&agents)))?;
+    }
+    let ended = audio_worker::run(config, roster, listener, operations, shutdown).await;
     if let Some(traces) = traces {
         traces.finish().await;
     }

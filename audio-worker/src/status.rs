@@ -26,6 +26,8 @@ pub(crate) enum Problem {
     UnknownCodec(i32),
     /// No agent of that name.
     UnknownAgent { agent: String, known: String },
+    /// The agent cannot begin.
+    AgentCannotBegin(String),
     /// A conversation failed.
     Conversation(ConversationError),
     /// A conversation panicked.
@@ -39,7 +41,8 @@ pub(crate) enum Problem {
 impl From<Problem> for Status {
     fn from(problem: Problem) -> Self {
         use Problem::{
-            Conversation, Drained, Field, OpenExpected, OpenLate, Panicked, Refused, UnknownAgent, UnknownCodec,
+            AgentCannotBegin, Conversation, Drained, Field, OpenExpected, OpenLate, Panicked, Refused, UnknownAgent,
+            UnknownCodec,
         };
 
         let (code, reason, message) = match &problem {
@@ -65,6 +68,7 @@ impl From<Problem> for Status {
             UnknownAgent { agent, known } => {
                 (Code::NotFound, "UNKNOWN_AGENT", format!("no agent {agent:?}; this worker has: {known}"))
             }
+            AgentCannotBegin(why) => (Code::FailedPrecondition, "AGENT_CANNOT_BEGIN", why.clone()),
             Conversation(error @ ConversationError::AudioTooLong(_)) => {
                 (Code::InvalidArgument, "AUDIO_TOO_LONG", error.to_string())
             }
@@ -91,6 +95,7 @@ impl From<Problem> for Status {
             | OpenLate
             | UnknownCodec(_)
             | UnknownAgent { .. }
+            | AgentCannotBegin(_)
             | Conversation(_)
             | Panicked
             | Drained => {}

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Span;
 
 use crate::{
-    agent::{Agent, Agents, DEFAULT_AGENT, Opening},
+    agent::{Agent, DEFAULT_AGENT, NotHired, Opening, Roster},
     conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply, Staff, now},
     conversations::{Conversations, Phase, Place},
     metrics::Metrics,
@@ -36,7 +36,7 @@ const STATUS_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(crate) struct Voice {
     pub(crate) conversations: Conversations,
-    pub(crate) agents: Agents,
+    pub(crate) agents: Roster,
     pub(crate) metrics: Metrics,
 }
 
@@ -75,7 +75,7 @@ impl VoiceService for Voice {
             live: conversations.live(),
             capacity: conversations.capacity(),
             draining: conversations.phase() != Phase::Open,
-            agents: self.agents.names().map(ToOwned::to_owned).collect(),
+            agents: self.agents.current().names().map(ToOwned::to_owned).collect(),
             opened_total: conversations.opened(),
             refused_total: conversations.refused(),
         }))
@@ -103,10 +103,14 @@ impl Voice {
             parameters: Sensitive::new(open.parameters.drain().collect::<BTreeMap<_, _>>()),
             taken_over_from: None,
         };
-        let Some(agent) = self.agents.hire(&open.agent, &opening) else {
-            let known = self.agents.names().collect::<Vec<_>>().join(", ");
-            return Err(Problem::UnknownAgent { agent: printable(&open.agent), known }.into());
-        };
+        let agent = self.agents.current().hire(&open.agent, &opening).map_err(|error| match error {
+            NotHired::Unknown(known) => Problem::UnknownAgent { agent: printable(&open.agent), known },
+            NotHired::Failed(why) => {
+                let (call_id, agent) = (printable(&opening.call_id), printable(&open.agent));
+                tracing::warn!(call_id, agent, why, "an agent cannot begin");
+                Problem::AgentCannotBegin(why)
+            }
+        })?;
         let name = if open.agent.is_empty() { DEFAULT_AGENT } else { &open.agent };
         let staff = Staff::new(self.agents.clone(), opening, name.to_owned());
         Ok((open, agent, staff))

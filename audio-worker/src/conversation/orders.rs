@@ -7,7 +7,7 @@ use proto::v1::{self, instruct::Instruction};
 
 use super::{Conversation, ConversationError, now};
 use crate::{
-    agent::{Agents, Heard, Opening},
+    agent::{Heard, NotHired, Opening, Roster},
     dsp::dtmf::Keys,
     status::printable,
     turn::{Input, Outcome},
@@ -25,7 +25,7 @@ const ACTS_BEFORE: usize = 16;
 /// What it takes to give the call to another agent.
 #[derive(Debug)]
 pub(crate) struct Staff {
-    agents: Agents,
+    agents: Roster,
     opening: Opening,
     /// Who has the call now.
     agent: String,
@@ -33,7 +33,7 @@ pub(crate) struct Staff {
 
 impl Staff {
     /// A call that `agent` of `agents` has, which began with `opening`.
-    pub(crate) fn new(agents: Agents, opening: Opening, agent: String) -> Self {
+    pub(crate) fn new(agents: Roster, opening: Opening, agent: String) -> Self {
         Self { agents, opening, agent }
     }
 }
@@ -108,11 +108,19 @@ impl Conversation {
             return Err((Outcome::Invalid, "agent: is empty; name the agent that is to take over".to_owned()));
         }
         let former = self.staff.opening.taken_over_from.replace(self.staff.agent.clone());
-        let Some(agent) = self.staff.agents.hire(&name, &self.staff.opening) else {
-            self.staff.opening.taken_over_from = former;
-            let known = self.staff.agents.names().collect::<Vec<_>>().join(", ");
-            let detail = format!("no agent {:?}; this worker has: {known}", printable(&name));
-            return Err((Outcome::UnknownAgent, detail.chars().take(MAX_DETAIL).collect()));
+        let agent = match self.staff.agents.current().hire(&name, &self.staff.opening) {
+            Ok(agent) => agent,
+            Err(error) => {
+                self.staff.opening.taken_over_from = former;
+                let (outcome, detail) = match error {
+                    NotHired::Unknown(known) => {
+                        let name = printable(&name);
+                        (Outcome::UnknownAgent, format!("no agent {name:?}; this worker has: {known}"))
+                    }
+                    NotHired::Failed(why) => (Outcome::Unsupported, why),
+                };
+                return Err((outcome, detail.chars().take(MAX_DETAIL).collect()));
+            }
         };
         let call_id = printable(&self.staff.opening.call_id);
         tracing::info!(call_id, from = self.staff.agent, to = name, "another agent takes the call over");

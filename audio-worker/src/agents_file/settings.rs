@@ -1,0 +1,189 @@
+//! What an agents file says, as plain values: no provider is made of it here.
+
+use std::time::Duration;
+
+use telemetry::Sensitive;
+use url::Url;
+
+use crate::{
+    agent::{survey, text::Text},
+    dsp::SampleRate,
+    provider::Limits,
+    turn_taking,
+};
+
+/// An agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentSettings {
+    /// What routes and the calls API call it.
+    pub name: String,
+    /// BCP 47 tag for calls that bring none; empty when it is left to the providers.
+    pub language: String,
+    /// What it does.
+    pub kind: Kind,
+}
+
+/// What an agent does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// It says what it hears.
+    Echo,
+    /// It asks its questions and reports the answers.
+    Survey(Box<SurveySettings>),
+    /// It understands, thinks and speaks.
+    Pipeline(Box<PipelineSettings>),
+}
+
+/// What all agents have that talk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Talk {
+    /// The first words; empty to wait for the caller.
+    pub greeting: Text,
+    /// Whether the greeting must not be interrupted.
+    pub greeting_protected: bool,
+    /// Said instead of an answer when a provider fails.
+    pub apology: Text,
+    /// Said to a caller who is silent: one a time, then it takes its leave.
+    pub silence_prompts: Vec<Text>,
+    /// The last words to a caller who says nothing any more; the last words of a survey.
+    pub goodbye: Text,
+    /// The last words when providers failed `max_faults` times in a row.
+    pub give_up: Text,
+    /// Failures in a row after which it takes its leave.
+    pub max_faults: u32,
+    /// Turn-taking.
+    pub turn: turn_taking::Settings,
+    /// What understands.
+    pub speech_to_text: StageSettings<Hearing>,
+    /// What speaks.
+    pub text_to_speech: StageSettings<Voice>,
+}
+
+/// An agent of the kind `pipeline`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PipelineSettings {
+    /// As all that talk.
+    pub talk: Talk,
+    /// What the model is told to be.
+    pub instructions: Text,
+    /// The newest messages of the conversation that the model is told.
+    pub max_history: usize,
+    /// What thinks.
+    pub chat: StageSettings<Thinking>,
+}
+
+/// An agent of the kind `survey`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SurveySettings {
+    /// As all that talk.
+    pub talk: Talk,
+    /// What it asks; the texts of `talk` are in it as well.
+    pub plan: survey::Plan,
+    /// Who is told what came of it.
+    pub results: Option<ResultsSettings>,
+}
+
+/// Where results of a survey go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultsSettings {
+    /// The webhook; its path may be a secret.
+    pub url: Sensitive<Url>,
+    /// Signs what is sent.
+    pub secret: Sensitive<String>,
+    /// Whether the numbers of the call are sent.
+    pub include_numbers: bool,
+}
+
+/// Who does the work of one stage, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageSettings<O> {
+    /// Whose protocol it speaks.
+    pub provider: Provider,
+    /// Where it is; paths of the protocol are appended.
+    pub url: Url,
+    /// What it calls its model.
+    pub model: String,
+    /// What it knows us by.
+    pub key: Option<Sensitive<String>>,
+    /// How long a request may take.
+    pub limits: Limits,
+    /// What only this stage has.
+    pub options: O,
+}
+
+/// Whose protocol a stage speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Provider {
+    /// OpenAI's, which many servers speak.
+    #[default]
+    OpenAi,
+}
+
+/// Options of speech-to-text.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Hearing {
+    /// Words that are likely, to help the recogniser spell them.
+    pub prompt: Option<String>,
+    /// Randomness, 0 to 1.
+    pub temperature: Option<f64>,
+}
+
+/// Options of chat.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Thinking {
+    /// Randomness, 0 to 2.
+    pub temperature: Option<f64>,
+    /// Share of likely tokens that it chooses from, 0 to 1.
+    pub top_p: Option<f64>,
+    /// Longest answer, in tokens.
+    pub max_tokens: Option<u32>,
+}
+
+/// Options of text-to-speech.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Voice {
+    /// Its name.
+    pub voice: String,
+    /// What it sends.
+    pub format: Format,
+    /// Of raw samples.
+    pub rate: SampleRate,
+    /// How fast it speaks, 0.25 to 4.
+    pub speed: Option<f64>,
+    /// How it is to speak, where the model can be told.
+    pub instructions: Option<String>,
+}
+
+/// What a voice sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Raw 16-bit little-endian samples.
+    #[default]
+    Pcm,
+    /// The same behind a WAV header, which tells the rate.
+    Wav,
+}
+
+/// What stages and agents have that the file leaves out: the worker's own settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defaults {
+    /// For speech-to-text.
+    pub speech_to_text: Provider,
+    /// For chat.
+    pub chat: Provider,
+    /// BCP 47 tag, or empty.
+    pub language: String,
+    /// Where the family of OpenAI is.
+    pub url: Url,
+    /// The key that belongs to that address.
+    pub key: Option<Sensitive<String>>,
+}
+
+/// Bounds of a request's first piece and of the whole.
+pub(super) const FIRST: std::ops::RangeInclusive<u64> = 100..=120_000;
+pub(super) const WHOLE: std::ops::RangeInclusive<u64> = 1000..=600_000;
+
+/// Milliseconds of a limit.
+pub(super) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,246 @@
+//! The stages of a conversation in an agents file: who does the work, where, and by which key.
+
+use telemetry::Sensitive;
+use url::{Host, Url};
+
+use super::{
+    reader::{Reader, Section},
+    settings::{Defaults, FIRST, Format, Hearing, Provider, StageSettings, Thinking, Voice, WHOLE, ms},
+};
+use crate::{dsp::SampleRate, provider::Limits};
+
+/// Where OpenAI is; nobody is served there without a key.
+const OPENAI_HOST: &str = "api.openai.com";
+
+/// Longest name of a model or a voice, in characters.
+const MAX_NAME_CHARS: usize = 200;
+
+/// Longest hint for a recogniser or a voice, in characters.
+const MAX_HINT_CHARS: usize = 4000;
+
+/// Keys that all stages have.
+macro_rules! stage_keys {
+    ($($own:literal),*) => {
+        &["provider", "url", "model", "key", "key_file", "timeout_first_ms", "timeout_ms" $(, $own)*]
+    };
+}
+
+const SPEECH_TO_TEXT_KEYS: &[&str] = stage_keys!["prompt", "temperature"];
+const CHAT_KEYS: &[&str] = stage_keys!["temperature", "top_p", "max_tokens"];
+const TEXT_TO_SPEECH_KEYS: &[&str] = stage_keys!["voice", "format", "rate", "speed", "instructions"];
+
+/// Reads the table `speech_to_text`.
+pub(super) fn speech_to_text(
+    reader: &mut Reader<'_>,
+    agent: &Section<'_>,
+    defaults: &Defaults,
+) -> Option<StageSettings<Hearing>> {
+    let section = reader.table(agent, "speech_to_text", SPEECH_TO_TEXT_KEYS);
+    let options = Hearing {
+        prompt: reader.string(&section, "prompt", MAX_HINT_CHARS, false),
+        temperature: reader.decimal(&section, "temperature", 0.0..=1.0),
+    };
+    stage(reader, &section, ("speech_to_text", defaults.speech_to_text, "whisper-1"), defaults, options)
+}
+
+/// Reads the table `chat`.
+pub(super) fn chat(
+    reader: &mut Reader<'_>,
+    agent: &Section<'_>,
+    defaults: &Defaults,
+) -> Option<StageSettings<Thinking>> {
+    let section = reader.table(agent, "chat", CHAT_KEYS);
+    let options = Thinking {
+        temperature: reader.decimal(&section, "temperature", 0.0..=2.0),
+        top_p: reader.decimal(&section, "top_p", 0.0..=1.0),
+        max_tokens: reader.whole(&section, "max_tokens", 1..=100_000).and_then(|tokens| u32::try_from(tokens).ok()),
+    };
+    stage(reader, &section, ("chat", defaults.chat, "gpt-4o-mini"), defaults, options)
+}
+
+/// Reads the table `text_to_speech`.
+pub(super) fn text_to_speech(
+    reader: &mut Reader<'_>,
+    agent: &Section<'_>,
+    defaults: &Defaults,
+) -> Option<StageSettings<Voice>> {
+    let section = reader.table(agent, "text_to_speech", TEXT_TO_SPEECH_KEYS);
+    let format = reader.one_of(&section, "format", &[("pcm", Format::Pcm), ("wav", Format::Wav)]).unwrap_or_default();
+    let rate = reader
+        .whole(&section, "rate", 1..=1_000_000)
+        .map(|hz| u32::try_from(hz).ok().and_then(SampleRate::from_hz).ok_or(()));
+    if let (Some(Err(())), Some(value)) = (rate, section.get("rate")) {
+        reader.mistake(value.span(), "rate must be 8000, 16000, 24000 or 48000");
+    }
+    let options = Voice {
+        voice: reader.string(&section, "voice", MAX_NAME_CHARS, false).unwrap_or_else(|| "alloy".to_owned()),
+        format,
+        // What OpenAI's raw samples have.
+        rate: rate.and_then(Result::ok).unwrap_or(SampleRate::Hz24000),
+        speed: reader.decimal(&section, "speed", 0.25..=4.0),
+        instructions: reader.string(&section, "instructions", MAX_HINT_CHARS, true),
+    };
+    stage(reader, &section, ("text_to_speech", Provider::OpenAi, "gpt-4o-mini-tts"), defaults, options)
+}
+
+/// What all stages have. `default_model` is OpenAI's own.
+fn stage<O>(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    (name, default_provider, default_model): (&str, Provider, &str),
+    defaults: &Defaults,
+    options: O,
+) -> Option<StageSettings<O>> {
+    let provider = match section.get("provider") {
+        Some(value) => match provider(value.get_ref().as_str().unwrap_or_default()) {
+            Ok(provider) => provider,
+            Err(what) => {
+                reader.mistake(value.span(), format!("provider {what}"));
+                return None;
+            }
+        },
+        None => default_provider,
+    };
+    let url = match section.get("url") {
+        Some(value) => match address(value.get_ref().as_str().unwrap_or_default()) {
+            Ok(url) => url,
+            Err(what) => {
+                reader.mistake(value.span(), format!("url {what}"));
+                return None;
+            }
+        },
+        None => defaults.url.clone(),
+    };
+    let is_default_place = url.origin() == defaults.url.origin();
+    let model = reader.string(section, "model", MAX_NAME_CHARS, false);
+    if model.is_none() && section.get("model").is_none() && !is_openai(&url) {
+        let place = section.get("url").map_or_else(|| section.place.clone(), |value| value.span());
+        reader.mistake(place, format!("{name} needs a model: the name that the server at its url has for it"));
+    }
+    let limits = limits(reader, section);
+    let key = key(reader, section, "key", "key_file").or_else(|| defaults.key.clone().filter(|_| is_default_place));
+    let has_named_key = ["key", "key_file"].iter().any(|name| section.get(name).is_some());
+    if key.is_none() && !has_named_key && is_openai(&url) {
+        let place = section.get("url").map_or_else(|| section.place.clone(), |value| value.span());
+        let what = format!(
+            "{name} needs a key for {OPENAI_HOST}: set OPENAI_API_KEY, or name a variable with key or a file with key_file"
+        );
+        reader.mistake(place, what);
+    }
+    Some(StageSettings {
+        provider,
+        url,
+        model: model.unwrap_or_else(|| default_model.to_owned()),
+        key,
+        limits,
+        options,
+    })
+}
+
+/// The family that a name means.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence that begins with the name's setting.
+pub fn provider(name: &str) -> Result<Provider, &'static str> {
+    match name {
+        "openai" | "whisper" => Ok(Provider::OpenAi),
+        "google" | "deepgram" | "elevenlabs" => {
+            Err("names a family that this version cannot speak to yet; use openai, which many servers speak")
+        }
+        _ => Err("must be openai, in quotes; that is for all servers that speak its protocol"),
+    }
+}
+
+/// An address that audio, words and keys may be sent to.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence that begins with the address's setting.
+pub fn address(text: &str) -> Result<Url, &'static str> {
+    let url: Url = text.parse().map_err(|_| "must be an address such as https://api.openai.com/v1")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not contain a user name or password; name a key instead");
+    }
+    match (url.scheme(), url.host()) {
+        ("https", Some(_)) => Ok(url),
+        ("http", Some(host)) if is_private(&host) => Ok(url),
+        _ => Err("must begin with https:// (http:// only on this machine or a private network)"),
+    }
+}
+
+fn is_openai(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| host.trim_end_matches('.') == OPENAI_HOST)
+}
+
+/// A host that no public network leads to.
+fn is_private(host: &Host<&str>) -> bool {
+    match host {
+        // A name without a dot is of this machine or of its own network, such as a container's; the others are set aside
+        // by RFC 6761, RFC 6762, RFC 8375, by ICANN for private use, and by Kubernetes.
+        Host::Domain(name) => {
+            let endings = [".localhost", ".local", ".home.arpa", ".internal", ".svc"];
+            !name.contains('.') || endings.iter().any(|ending| name.ends_with(ending))
+        }
+        Host::Ipv4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        Host::Ipv6(address) => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>, section: &Section<'_>) -> Limits {
+    let usual = Limits::default();
+    let whole = reader.millis(section, "timeout_ms", WHOLE).unwrap_or(usual.whole);
+    let first = reader.millis(section, "timeout_first_ms", FIRST);
+    if let (Some(first), Some(value)) = (first, section.get("timeout_first_ms"))
+        && first > whole
+    {
+        let what = format!("timeout_first_ms must be at most timeout_ms, which is {}", ms(whole));
+        reader.mistake(value.span(), what);
+    }
+    Limits { first: first.unwrap_or(usual.first).min(whole), whole }
+}
+
+/// What the variable named at `key`, or the file named at `file`, holds. A default that stands beside another address is
+/// not taken: it would be shown to whoever is there.
+pub(super) fn key(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, file: &str) -> Option<Sensitive<String>> {
+    let has_own_key = section.own(key).is_some() || section.own(file).is_some();
+    let has_own_place = section.own("url").is_some();
+    let pick = |name| if has_own_key || has_own_place { section.own(name) } else { section.get(name) };
+    match (pick(key), pick(file)) {
+        (None, None) => None,
+        (Some(_), Some(second)) => {
+            reader.mistake(second.span(), format!("give either {key} or {file}, not both"));
+            None
+        }
+        (Some(named), None) => {
+            let name = named.get_ref().as_str().filter(|name| is_variable(name));
+            let Some(name) = name else {
+                let what = "must be the name of an environment variable, in capital letters, that holds the key; the key \
+                            itself must not stand in this file";
+                reader.mistake(named.span(), format!("{key} {what}"));
+                return None;
+            };
+            let found = reader.secrets.variable(name);
+            if found.is_none() {
+                reader.mistake(named.span(), format!("{key} names an environment variable that is not set"));
+            }
+            found
+        }
+        (None, Some(named)) => {
+            let path = named.get_ref().as_str().filter(|path| path.starts_with('/'));
+            let found = path.ok_or_else(|| "must be a whole path, such as /run/secrets/openai".to_owned());
+            match found.and_then(|path| reader.secrets.file(path)) {
+                Ok(found) => Some(found),
+                Err(what) => {
+                    reader.mistake(named.span(), format!("{file} {what}"));
+                    None
+                }
+            }
+        }
+    }
+}
+
+/// Keys have small letters or dashes in them; names of variables, as people write them, have neither.
+fn is_variable(name: &str) -> bool {
+    (1..=100).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+        && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}

@@ -1,0 +1,281 @@
+//! What an agents file says, and what it is told when it is wrong.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    agent::survey::{self, Value, Wanted},
+    dsp::SampleRate,
+    provider::Limits,
+};
+use std::time::Duration;
+
+struct Keys;
+
+impl Secrets for Keys {
+    fn variable(&self, name: &str) -> Option<Sensitive<String>> {
+        ["OPENAI_API_KEY", "SPEECH_KEY", "SURVEY_SECRET"].contains(&name).then(|| Sensitive::new(format!("value of {name}")))
+    }
+
+    fn file(&self, path: &str) -> Result<Sensitive<String>, String> {
+        match path {
+            "/run/secrets/openai" => Ok(Sensitive::new("value of the file".to_owned())),
+            _ => Err("cannot be read".to_owned()),
+        }
+    }
+}
+
+fn defaults(key: Option<&str>) -> Defaults {
+    Defaults {
+        speech_to_text: Provider::OpenAi,
+        chat: Provider::OpenAi,
+        language: String::new(),
+        url: "https://api.openai.com/v1".parse().unwrap(),
+        key: key.map(|key| Sensitive::new(key.to_owned())),
+    }
+}
+
+fn read(text: &str) -> Vec<AgentSettings> {
+    parse(text, &defaults(Some("k3y")), &Keys).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    parse(text, &defaults(Some("k3y")), &Keys).unwrap_err().lines()
+}
+
+fn pipeline(agents: &[AgentSettings], at: usize) -> &PipelineSettings {
+    let Kind::Pipeline(pipeline) = &agents[at].kind else { panic!("{agents:?}") };
+    pipeline
+}
+
+const SHORT: &str = "[agent.a]\nkind = \"pipeline\"\ninstructions = \"x\"\n";
+
+#[test]
+fn the_examples_are_good_files() {
+    let example = include_str!("../../../agents.example.toml");
+    let names = |agents: Vec<AgentSettings>| agents.into_iter().map(|agent| agent.name).collect::<Vec<_>>();
+    assert_eq!(names(read(example)), ["desk", "echo", "eligibility"]);
+    let document = include_str!("../../../docs/agents.md");
+    let examples: Vec<_> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 3);
+    for example in examples {
+        read(example);
+    }
+}
+
+#[test]
+fn every_key_is_documented_and_nothing_else() {
+    let document = include_str!("../../../docs/agents.md");
+    let documented: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    for key in agent::default_keys() {
+        assert!(document.contains(&format!("`{key}`")) || document.contains(&format!(".{key}")), "{key}");
+    }
+    let sources = [include_str!("agent.rs"), include_str!("stage.rs"), include_str!("survey.rs")].concat();
+    for key in documented {
+        assert!(sources.contains(&format!("\"{key}\"")) || survey::outcome::ALL.contains(&key), "{key}");
+    }
+}
+
+#[test]
+fn what_is_left_out_has_a_good_value() {
+    let agents = read(SHORT);
+    let PipelineSettings { talk, instructions, max_history, chat } = pipeline(&agents, 0);
+    assert_eq!((instructions.fill(&Default::default()), *max_history), ("x".to_owned(), 100));
+    assert_eq!(talk.turn, crate::turn_taking::Settings::default());
+    assert_eq!((chat.model.as_str(), chat.limits, chat.options.temperature), ("gpt-4o-mini", Limits::default(), None));
+    assert_eq!(chat.key.as_ref().unwrap().expose(), "k3y");
+    let voice = &talk.text_to_speech.options;
+    assert_eq!((voice.voice.as_str(), voice.format, voice.rate), ("alloy", Format::Pcm, SampleRate::Hz24000));
+    assert!(talk.greeting.is_empty() && !talk.apology.is_empty() && talk.silence_prompts.len() == 2);
+    assert!(!format!("{agents:?}").contains("k3y"));
+}
+
+#[test]
+fn defaults_stand_in_key_by_key() {
+    let agents = read(
+        r#"
+        [defaults]
+        kind = "pipeline"
+        language = "de-DE"
+        instructions = "Sei {parameters.mood|freundlich}."
+        turn = { endpoint_silence_ms = 700, interruptible = false }
+        chat = { url = "http://ollama:11434/v1", model = "gemma3", temperature = 1 }
+        speech_to_text = { url = "https://stt.example/v1", model = "large", key = "SPEECH_KEY" }
+
+        [agent.a]
+        turn.endpoint_silence_ms = 500
+        chat.model = "other"
+        speech_to_text.url = "https://elsewhere.example/v1"
+
+        [agent.b]
+        language = "ja"
+        speech_to_text.timeout_first_ms = 2_000
+
+        [agent.c]
+        kind = "echo"
+        "#,
+    );
+    let (a, b) = (pipeline(&agents, 0), pipeline(&agents, 1));
+    assert_eq!(a.talk.turn.endpoint_silence, Duration::from_millis(500));
+    assert!(!a.talk.turn.interruptible && !b.talk.turn.interruptible);
+    assert_eq!(b.talk.turn.endpoint_silence, Duration::from_millis(700));
+    assert_eq!((a.chat.model.as_str(), b.chat.model.as_str()), ("other", "gemma3"));
+    assert_eq!((a.chat.url.as_str(), a.chat.options.temperature), ("http://ollama:11434/v1", Some(1.0)));
+    assert_eq!(b.talk.speech_to_text.limits.first, Duration::from_secs(2));
+    assert_eq!((agents[0].language.as_str(), agents[1].language.as_str()), ("de-DE", "ja"));
+    assert_eq!(a.talk.goodbye.fill(&Default::default()), "Auf Wiederhören.");
+    assert_eq!(agents[2].kind, Kind::Echo);
+    // A key goes nowhere but to the address that it stands beside.
+    assert_eq!(b.talk.speech_to_text.key.as_ref().unwrap().expose(), "value of SPEECH_KEY");
+    assert_eq!((&a.talk.speech_to_text.key, &a.chat.key), (&None, &None));
+}
+
+#[test]
+fn a_key_is_needed_where_openai_is() {
+    let without = parse(SHORT, &defaults(None), &Keys).unwrap_err().lines();
+    assert_eq!(without.len(), 3, "{without:?}");
+    assert!(without[0].starts_with("line 1, agent a: "), "{without:?}");
+    assert!(without.iter().all(|what| what.contains("set OPENAI_API_KEY")), "{without:?}");
+    let given = "[defaults.chat]\nkey_file = \"/run/secrets/openai\"\n[defaults.speech_to_text]\nkey = \"SPEECH_KEY\"\n\
+                 [defaults.text_to_speech]\nurl = \"http://localhost:8880/v1\"\nmodel = \"kokoro\"\n";
+    let agents = parse(&format!("{given}{SHORT}"), &defaults(None), &Keys).unwrap();
+    assert_eq!(pipeline(&agents, 0).chat.key.as_ref().unwrap().expose(), "value of the file");
+    assert_eq!(pipeline(&agents, 0).talk.text_to_speech.key, None);
+}
+
+#[test]
+fn a_survey_is_read() {
+    let agents = read(
+        r#"
+        [agent.poll]
+        kind = "survey"
+        [[agent.poll.question]]
+        id = "adult"
+        kind = "yes_no"
+        ask = "Are you eighteen?"
+        ends = { no = "too_young" }
+        [[agent.poll.question]]
+        id = "colour"
+        kind = "choice"
+        ask = "Which colour?"
+        options = ["red", { id = "dark_blue", words = ["navy"], key = "5" }]
+        [[agent.poll.question]]
+        id = "age"
+        kind = "number"
+        ask = "How old?"
+        max = 120
+        [[agent.poll.rule]]
+        all = { colour = ["red", "skipped"] }
+        any = { age = "65..", adult = "yes" }
+        outcome = "completed"
+        [agent.poll.outcome.too_young]
+        say = "Please call again in some years."
+        [agent.poll.results]
+        url = "https://example.com/s3cret"
+        secret = "SURVEY_SECRET"
+        "#,
+    );
+    let Kind::Survey(survey) = &agents[0].kind else { panic!("{agents:?}") };
+    let questions = &survey.plan.questions;
+    assert_eq!(questions[0].ends, [(Wanted::Is(Value::No), "too_young".to_owned())]);
+    let survey::Kind::Choice(choices) = &questions[1].kind else { panic!("{questions:?}") };
+    assert_eq!((choices[0].key, choices[1].key), ('1', '5'));
+    assert_eq!(choices[1].words, ["navy", "dark blue"]);
+    assert_eq!(questions[2].kind, survey::Kind::Number(0, 120));
+    let rule = &survey.plan.rules[0];
+    assert_eq!(rule.all[0].wanted, [Wanted::Is(Value::Choice(0)), Wanted::Is(Value::Skipped)]);
+    assert_eq!(rule.any[1].wanted, [Wanted::Within(65, u64::MAX)]);
+    assert!(!survey.results.as_ref().unwrap().include_numbers);
+    assert!(!format!("{agents:?}").contains("s3cret"));
+}
+
+/// Lines added to [`SHORT`] from line 4 on, and the end of what is told about them.
+#[test]
+fn every_mistake_has_its_line_and_its_cure() {
+    for (added, line, cure) in [
+        ("gretting = \"x\"", 4, "an agent has an unknown key; did you mean greeting?"),
+        ("colour = \"x\"", 4, "goodbye, give_up, max_faults"),
+        ("greeting = 5", 4, "greeting must be a text in quotes, of 1 to 4000 characters, without control characters"),
+        ("greeting = \"{parameters.x\"", 4, "with letters, digits, _ and - as its name"),
+        ("language = \"english\"", 4, "language must be a BCP 47 tag in quotes, such as \"en-US\" or \"ja\""),
+        ("rule = []", 4, "this kind of agent has no rule"),
+        ("max_faults = 0", 4, "max_faults must be a whole number from 1 to 20"),
+        ("silence_prompts = \"x\"", 4, "silence_prompts must be a list in brackets, of at most 10"),
+        ("greeting_protected = \"yes\"", 4, "greeting_protected must be true or false, without quotes"),
+        ("turn = 5", 4, "turn must be a table"),
+        ("[agent.a.turn]\nendpoint_ms = 1", 5, "turn has an unknown key; did you mean endpoint_silence_ms?"),
+        ("[agent.a.turn]\n\nguess_silence_ms = 800", 6, "must be at most endpoint_silence_ms, which is 400"),
+        ("[agent.a.turn]\nbarge_in_ms = 1.5", 5, "barge_in_ms must be a whole number from 20 to 2000"),
+        ("[agent.a.chat]\nprovider = \"google\"", 5, "cannot speak to yet; use openai, which many servers speak"),
+        ("[agent.a.chat]\nkey = \"sk-proj-s3cret\"", 5, "the key itself must not stand in this file"),
+        ("[agent.a.chat]\nkey = \"NOT_SET\"", 5, "key names an environment variable that is not set"),
+        ("[agent.a.chat]\nkey_file = \"/nowhere\"", 5, "key_file cannot be read"),
+        ("[agent.a.chat]\nkey_file = \"key\"", 5, "must be a whole path, such as /run/secrets/openai"),
+        ("[agent.a.chat]\nkey = \"SPEECH_KEY\"\nkey_file = \"/run/secrets/openai\"", 6, "not both"),
+        ("[agent.a.chat]\nurl = \"http://example.com\"\nmodel = \"x\"", 5, "on this machine or a private network)"),
+        ("[agent.a.chat]\nurl = \"https://u:p@example.com\"", 5, "a user name or password; name a key instead"),
+        ("[agent.a.chat]\nurl = \"https://example.com/v1\"", 5, "the name that the server at its url has for it"),
+        ("[agent.a.chat]\ntimeout_ms = 5000\ntimeout_first_ms = 6000", 6, "at most timeout_ms, which is 5000"),
+        ("[agent.a.chat]\ntemperature = 3", 5, "temperature must be a number from 0 to 2"),
+        ("[agent.a.text_to_speech]\nrate = 11025", 5, "rate must be 8000, 16000, 24000 or 48000"),
+        ("[agent.a.text_to_speech]\nformat = \"mp3\"", 5, "format must be one of \"pcm\", \"wav\""),
+        ("[agent.\"a b\"]\nkind = \"echo\"", 4, "must be 1 to 100 letters, digits and any of ._-"),
+        ("[agent.b]\nlanguage = \"en\"", 4, "needs a kind: \"echo\", \"survey\" or \"pipeline\""),
+        ("[agent.b]\nkind = \"remote\"", 5, "kind must be one of \"echo\", \"survey\", \"pipeline\""),
+        ("[agent.b]\nkind = \"survey\"", 4, "needs questions; begin each with [[agent.NAME.question]]"),
+        ("[agents.b]\nkind = \"echo\"", 4, "the file has an unknown key; did you mean agent?"),
+        ("[defaults]\nmax_faults = 99", 5, "max_faults must be a whole number from 1 to 20"),
+        ("greeting = ", 4, "is no TOML"),
+    ] {
+        let told = mistakes(&format!("{SHORT}{added}\n"));
+        assert!(told.len() == 1 && told[0].contains(cure), "{added}: {told:#?}");
+        assert!(told[0].starts_with(&format!("line {line}")), "{added}: {told:?}");
+        assert!(!told[0].contains("s3cret"));
+    }
+}
+
+#[test]
+fn a_survey_has_its_mistakes_told() {
+    let question = "[agent.p]\nkind = \"survey\"\n[[agent.p.question]]\nid = \"q\"\nask = \"x\"\nkind = ";
+    for (added, line, cure) in [
+        ("\"open\"", 6, "kind of a question must be one of \"yes_no\", \"choice\", \"number\""),
+        ("\"choice\"", 3, "a choice needs 2 to 10 options"),
+        ("\"choice\"\noptions = [\"a\", { id = \"b\", key = \"1\" }]", 7, "the same id or the same key"),
+        ("\"choice\"\noptions = [\"a\", { id = \"b\", key = \"#\" }]", 7, "have meanings of their own"),
+        ("\"yes_no\"\nmin = 5", 7, "this kind of question has no min"),
+        ("\"number\"\nmin = 5\nmax = 4", 6, "min must be at most max"),
+        ("\"yes_no\"\nends = { maybe = \"completed\" }", 7, "must be yes or no; or skipped, or unanswered"),
+        ("\"yes_no\"\nends = { no = \"nowhere\" }", 7, "there is no outcome of this name"),
+        ("\"yes_no\"\n[[agent.p.question]]\nid = \"q\"\nask = \"y\"\nkind = \"yes_no\"", 8, "has the same id"),
+        ("\"yes_no\"\n[[agent.p.rule]]\noutcome = \"completed\"", 7, "a rule needs all or any"),
+        ("\"yes_no\"\n[[agent.p.rule]]\nall = { x = \"yes\" }\noutcome = \"completed\"", 8, "does not have"),
+        ("\"number\"\n[[agent.p.rule]]\nall = { q = \"old\" }\noutcome = \"completed\"", 8, "18..65, 18.. or ..17"),
+        ("\"yes_no\"\n[agent.p.results]\nurl = \"https://example.com\"", 7, "results need a secret"),
+        ("\"yes_no\"\n[agent.p.results]\nsecret = \"SURVEY_SECRET\"", 7, "results need a url"),
+        ("\"yes_no\"\ninstructions = \"x\"", 7, "question has an unknown key"),
+    ] {
+        let told = mistakes(&format!("{question}{added}\n"));
+        assert!(told.len() == 1 && told[0].contains(cure), "{added}: {told:#?}");
+        assert!(told[0].starts_with(&format!("line {line}, agent p: ")), "{added}: {told:?}");
+    }
+}
+
+#[test]
+fn mistakes_are_bounded_sorted_and_told_once() {
+    let agents: String = (0..40).map(|n| format!("[agent.a{n}]\nkind = \"pipeline\"\n")).collect();
+    let told = mistakes(&agents);
+    assert_eq!((told.len(), told[20].as_str()), (21, "and 20 more mistakes"));
+    assert!(told[0].starts_with("line 1, ") && told[19].starts_with("line 39, "), "{told:?}");
+    let shared = format!("[defaults]\nmax_faults = 0\n{SHORT}{}", SHORT.replace("agent.a", "agent.b"));
+    assert_eq!(mistakes(&shared), ["line 2, defaults: max_faults must be a whole number from 1 to 20"]);
+    for empty in ["", "[defaults]\n", "agent = {}", "agent = 5", "agent = []"] {
+        assert_eq!(mistakes(empty).len(), 1, "{empty}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_file_makes_it_panic(text in "(\\[agent\\.a\\]\n|\\[\\[agent\\.a\\.question\\]\\]\n|kind = |\"survey\"|\"choice\"|ends|rule|=|\\[|\\]|\\{|\\}|,|\n|5|-|\"\\{parameters\\.|é|key){0,40}") {
+        let _ = parse(&text, &defaults(None), &Keys);
+    }
+}
