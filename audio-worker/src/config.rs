@@ -1,6 +1,6 @@
 //! Typed configuration: text in, meaning out, every mistake with its variable's name.
 
-use std::{net::SocketAddr, sync::LazyLock};
+use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 
 use telemetry::{
     live_file::LiveFile,
@@ -14,10 +14,15 @@ use crate::agents_file::AgentSettings;
 mod agents;
 
 /// Settings that only the worker has, or has otherwise.
-const OWN_SETTINGS: [Setting; 10] = [
+const OWN_SETTINGS: [Setting; 11] = [
     Setting { name: "WORKER_LISTEN", default: Some("0.0.0.0:50051"), help: "Address of the gRPC service" },
     Setting { name: "OPS_LISTEN", default: Some("0.0.0.0:9465"), help: "Address of /livez, /readyz and /metrics" },
     Setting { name: "WORKER_MAX_CALLS", default: Some("500"), help: "Conversations at a time; more are refused" },
+    Setting {
+        name: "TRANSCRIPTS_DIR",
+        default: None,
+        help: "Folder for a transcript of each call, as JSON Lines; unset: none is kept",
+    },
     TLS_CERT,
     TLS_KEY,
     TLS_CA,
@@ -44,6 +49,8 @@ pub struct Config {
     pub tls: Option<Identity>,
     /// What the agents file says; `None` without one.
     pub agents: Option<LiveFile<Vec<AgentSettings>>>,
+    /// Where transcripts go; `None`: nowhere.
+    pub transcripts: Option<PathBuf>,
     /// Drain, threads, logs.
     pub process: Process,
 }
@@ -60,6 +67,7 @@ impl Config {
         let max_calls = reader.number("WORKER_MAX_CALLS", 1..=100_000);
         let tls = Identity::read(&mut reader);
         let agents = agents::read(&mut reader);
+        let transcripts = reader.text("TRANSCRIPTS_DIR").map(PathBuf::from);
         let process = reader.process();
         let config = listen.zip(operations).map(|(listen, operations)| Self {
             listen,
@@ -67,6 +75,7 @@ impl Config {
             max_calls: u32::try_from(max_calls).unwrap_or(u32::MAX),
             tls,
             agents,
+            transcripts,
             process,
         });
         reader.finish(config)

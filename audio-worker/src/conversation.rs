@@ -21,7 +21,6 @@ use crate::{
     agent::{Act, Agent, Heard},
     conversations::Phase,
     dsp::ResampleError,
-    metrics::Metrics,
     pipeline::{Downlink, Uplink},
     traces::Utterances,
     turn::{EndReason, Input, Stats, Turn, reply},
@@ -29,10 +28,12 @@ use crate::{
 
 mod news;
 mod orders;
+mod telling;
 mod wire;
 
 use news::Uncounted;
 pub(crate) use orders::Staff;
+pub(crate) use telling::Telling;
 
 /// Messages that may wait between the core and the gRPC stream; beyond it the core keeps them.
 pub(crate) const OUTBOUND_MESSAGES: usize = 8;
@@ -67,6 +68,7 @@ pub(crate) struct Conversation {
     seen: Seen,
     news: Uncounted,
     utterances: Utterances,
+    telling: Telling,
 }
 
 /// What the driver counted.
@@ -108,7 +110,7 @@ impl Conversation {
         outbound: Outbound,
         phase: watch::Receiver<Phase>,
         utterances: Utterances,
-        metrics: Metrics,
+        telling: Telling,
     ) -> Result<Self, ConversationError> {
         let began = now();
         Ok(Self {
@@ -125,7 +127,8 @@ impl Conversation {
             codes: Vec::new(),
             missed_samples: 0,
             seen: Seen::default(),
-            news: Uncounted::new(metrics, began),
+            news: Uncounted::new(telling.metrics().clone(), began),
+            telling,
             utterances,
         })
     }
@@ -159,10 +162,16 @@ impl Conversation {
         }
     }
 
+    /// The conversation is over, for this reason.
+    pub(crate) fn tell_end(&self, reason: EndReason) {
+        self.telling.ended(reason.label());
+    }
+
     /// What was counted at the end, by the core and by the driver; Prometheus is told of it.
     pub(crate) fn finish(&mut self) -> (Stats, Seen) {
         let stats = (self.turn.stats(), self.seen);
         self.news.tell(stats);
+        self.telling.left(&self.agent.stats());
         stats
     }
 
@@ -270,7 +279,10 @@ impl Conversation {
             Act::Hangup { reason, after_playback } => Input::Hangup { reason, after_playback },
             Act::Transfer { to, after_playback } => Input::Transfer { to, after_playback },
             Act::Continue => Input::Continue,
-            Act::Report(report) => Input::Report(report),
+            Act::Report(report) => {
+                self.telling.report(&report);
+                Input::Report(report)
+            }
             Act::Fail { reason } => return Err(ConversationError::Agent(reason)),
         };
         self.turn.handle(input, now());

@@ -31,6 +31,7 @@ pub mod provider;
 mod server;
 mod status;
 mod traces;
+mod transcripts;
 pub mod turn;
 pub mod turn_taking;
 mod voice_service;
@@ -50,6 +51,10 @@ pub async fn run(
 ) -> io::Result<()> {
     let conversations = conversations::Conversations::new(config.max_calls);
     let metrics = metrics::Metrics::new().map_err(io::Error::other)?;
-    let voice = voice_service::Voice { conversations, agents: agents.into(), metrics };
+    let transcripts = config.transcripts.as_deref();
+    let transcripts = transcripts
+        .map(|directory| transcripts::Transcripts::new(directory, metrics.transcript_lines_dropped()))
+        .transpose()?;
+    let voice = voice_service::Voice { conversations, agents: agents.into(), metrics, transcripts };
     server::serve(config, voice, listener, operations, shutdown).await
 }

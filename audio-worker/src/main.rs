@@ -7,6 +7,7 @@ use audio_worker::{
     Config,
     agent::{Agents, Roster},
     config::SETTINGS,
+    provider::http::Client,
 };
 use telemetry::{
     files, log, probe,
@@ -14,7 +15,7 @@ use telemetry::{
     shutdown,
     traces::Traces,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line answers on its streams")]
 fn main() -> anyhow::Result<ExitCode> {
@@ -58,9 +59,11 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal()?;
     let roster = Roster::default();
     if let Some(file) = &config.agents {
-        roster.replace(Agents::of_file(&file.current()));
+        // On this thread, which serves no calls itself and outlives them all.
+        let client = Client::new(Handle::current()).context("cannot make a client of providers")?;
+        roster.replace(Agents::of_file(&file.current(), &client));
         let roster = roster.clone();
-        file.reload_on_hangup(move |agents| roster.replace(Agents::of_file(&agents)))?;
+        file.reload_on_hangup(move |agents| roster.replace(Agents::of_file(&agents, &client)))?;
     }
     let ended = audio_worker::run(config, roster, listener, operations, shutdown).await;
     if let Some(traces) = traces {

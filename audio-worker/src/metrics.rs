@@ -10,7 +10,12 @@ use telemetry::{
     traces,
 };
 
+mod talk;
+
+use talk::TalkInstruments;
+
 use crate::{
+    agent::{AgentStats, Report},
     conversation::Seen,
     conversations::{Conversations, Phase},
     turn::{EndReason, Stats},
@@ -36,6 +41,7 @@ pub(crate) struct Metrics(Arc<Instruments>);
 #[derive(Debug)]
 struct Instruments {
     register: Register,
+    talk: TalkInstruments,
     live: IntGauge,
     capacity: IntGauge,
     draining: IntGauge,
@@ -78,6 +84,7 @@ impl Metrics {
     pub(crate) fn new() -> Result<Self, metrics::Error> {
         let names = Register::new("tandem_worker", env!("CARGO_PKG_VERSION"))?;
         let metrics = Self(Arc::new(Instruments {
+            talk: TalkInstruments::new(&names)?,
             live: names.gauge("live_conversations", "Conversations under way")?,
             capacity: names.gauge("conversations_limit", "WORKER_MAX_CALLS")?,
             draining: names.gauge("draining", "1 while no new conversations are taken")?,
@@ -156,6 +163,21 @@ impl Metrics {
         at.ended.with_label_values(&[reason.label()]).inc();
         at.conversation_seconds.observe(lasted_s);
         at.late_seconds.observe(turn.late_peak.as_secs_f64());
+    }
+
+    /// An agent told something.
+    pub(crate) fn reported(&self, report: &Report) {
+        self.0.talk.report(report);
+    }
+
+    /// An agent left, and counted this.
+    pub(crate) fn talked(&self, stats: &AgentStats) {
+        self.0.talk.counted(stats);
+    }
+
+    /// Where lines of transcripts that are dropped are counted.
+    pub(crate) fn transcript_lines_dropped(&self) -> IntCounter {
+        self.0.talk.transcript_lines_dropped.clone()
     }
 
     /// A peer failed its TLS handshake; how many did.

@@ -9,6 +9,7 @@ use futures_util::Stream;
 
 use crate::dsp::SampleRate;
 
+pub mod cached_voice;
 mod exchange;
 mod fault;
 pub mod http;

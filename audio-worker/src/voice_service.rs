@@ -18,11 +18,12 @@ use tracing::Span;
 
 use crate::{
     agent::{Agent, DEFAULT_AGENT, NotHired, Opening, Roster},
-    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply, Staff, now},
+    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply, Staff, Telling, now},
     conversations::{Conversations, Phase, Place},
     metrics::Metrics,
     status::{Problem, printable},
     traces::{self, Utterances},
+    transcripts::Transcripts,
     turn::{EndReason, reply},
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct Voice {
     pub(crate) conversations: Conversations,
     pub(crate) agents: Roster,
     pub(crate) metrics: Metrics,
+    pub(crate) transcripts: Option<Transcripts>,
 }
 
 #[tonic::async_trait]
@@ -58,9 +60,10 @@ impl VoiceService for Voice {
         let (outbound, responses) = mpsc::channel(OUTBOUND_MESSAGES);
         let _ = outbound.try_send(Box::new(Ok(self.ready())));
         let (phase, utterances) = (self.conversations.watch_phase(), Utterances::below(&span));
-        let conversation =
-            Conversation::new(agent, staff, inbound, outbound.clone(), phase, utterances, self.metrics.clone())
-                .map_err(Problem::Conversation)?;
+        let about = (&*printable(&open.call_id), staff.agent(), staff.language());
+        let telling = Telling::new(self.metrics.clone(), self.transcripts.as_ref(), about);
+        let conversation = Conversation::new(agent, staff, inbound, outbound.clone(), phase, utterances, telling)
+            .map_err(Problem::Conversation)?;
         self.conversations.count_opened();
         // Boxed: an async function holds its arguments twice, and a task is as large as its largest moment.
         tokio::spawn(converse(Box::new(conversation), outbound, (place, self.metrics.clone()), (open, span)));
@@ -156,6 +159,7 @@ async fn converse(
         Err(_) => (EndReason::Failed, Some(Problem::Panicked)),
     };
     let (turn, seen) = conversation.finish();
+    conversation.tell_end(reason);
     metrics.ended(reason, (now() - began).as_secs_f64(), &turn);
     traces::ended(&span, reason, problem.is_some(), &turn, &seen);
     tracing::info!(

@@ -1,57 +1,68 @@
 //! The brain that asks a chat model: instructions, what was heard so far, and what the caller just said.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt, future, stream};
+use telemetry::Sensitive;
 
 use super::{
     Opening,
     brain::{Answer, Brain, Farewell, Piece},
+    text::Text,
 };
-use crate::provider::{Chat, Message, Role, Token};
+use crate::{
+    agents_file::PipelineSettings,
+    provider::{Chat, Message, Role, Token},
+};
 
 /// What all calls of one agent share.
 #[derive(Debug)]
 pub struct Persona {
     /// The model.
     pub chat: Arc<dyn Chat>,
-    /// What the model is told to be. `{parameters.NAME}` stands for a parameter of the call.
-    pub instructions: String,
-    /// The first words, with the same parameters; empty to wait for the caller.
-    pub greeting: String,
-    /// What a silent caller is asked, the first time, the second time, and so on; then the agent takes its leave.
-    pub silence_prompts: Vec<String>,
-    /// The last words.
-    pub goodbye: String,
-}
-
-/// One call of an agent that asks a chat model.
-#[derive(Debug)]
-pub struct Pipeline {
-    persona: Arc<Persona>,
-    instructions: String,
-    greeting: String,
-    digits: String,
+    /// What it is told, and what is said without it.
+    pub settings: PipelineSettings,
 }
 
 /// Keys that may wait to be told to the model.
 const MAX_DIGITS: usize = 32;
 
+/// One call of an agent that asks a chat model.
+#[derive(Debug)]
+pub struct Pipeline {
+    persona: Arc<Persona>,
+    parameters: Sensitive<BTreeMap<String, String>>,
+    instructions: String,
+    digits: String,
+}
+
 impl Pipeline {
     /// A call begins.
     pub fn new(persona: Arc<Persona>, opening: &Opening) -> Self {
         persona.chat.warm();
-        let instructions = fill(&persona.instructions, opening);
-        let greeting = fill(&persona.greeting, opening);
-        Self { persona, instructions, greeting, digits: String::new() }
+        let instructions = persona.settings.instructions.fill(opening.parameters.expose());
+        Self { persona, parameters: opening.parameters.clone(), instructions, digits: String::new() }
     }
 
-    fn ask(&self, said: &str, history: &[Message]) -> Answer {
+    fn say(&self, text: &Text) -> Answer {
+        say(&text.fill(self.parameters.expose()))
+    }
+}
+
+impl Brain for Pipeline {
+    fn greet(&mut self) -> Answer {
+        let talk = &self.persona.settings.talk;
+        let protect = talk.greeting_protected.then_some(Ok(Piece::Protect));
+        Box::pin(stream::iter(protect).chain(self.say(&talk.greeting)))
+    }
+
+    fn answer(&mut self, said: &str, history: &[Message]) -> Answer {
+        let text = if self.digits.is_empty() { said.to_owned() } else { format!("{said} [keys: {}]", self.digits) };
         let system = Message { role: Role::System, text: self.instructions.clone() };
-        let user = Message { role: Role::User, text: said.to_owned() };
-        let told = !self.instructions.is_empty();
-        let prompt = told.then_some(system).into_iter().chain(history.iter().cloned()).chain([user]).collect();
-        let answer = self.persona.chat.answer(prompt);
+        let system = (!self.instructions.is_empty()).then_some(system);
+        let newest = &history[history.len().saturating_sub(self.persona.settings.max_history)..];
+        let prompt = system.into_iter().chain(newest.iter().cloned()).chain([Message { role: Role::User, text }]);
+        let answer = self.persona.chat.answer(prompt.collect());
         Box::pin(answer.filter_map(|token| {
             future::ready(match token {
                 Ok(Token::Text(text)) => Some(Ok(Piece::Say(text))),
@@ -59,17 +70,6 @@ impl Pipeline {
                 Err(error) => Some(Err(error)),
             })
         }))
-    }
-}
-
-impl Brain for Pipeline {
-    fn greet(&mut self) -> Answer {
-        say(&self.greeting)
-    }
-
-    fn answer(&mut self, said: &str, history: &[Message]) -> Answer {
-        let said = if self.digits.is_empty() { said.to_owned() } else { format!("{said} [keys: {}]", self.digits) };
-        self.ask(&said, history)
     }
 
     fn settle(&mut self, _: &str) {
@@ -86,16 +86,17 @@ impl Brain for Pipeline {
 
     fn silence(&mut self, nth: u32) -> Option<Answer> {
         let at = usize::try_from(nth).ok()?.checked_sub(1)?;
-        self.persona.silence_prompts.get(at).map(|text| say(text))
+        self.persona.settings.talk.silence_prompts.get(at).map(|text| self.say(text))
     }
 
     fn farewell(&mut self, why: Farewell) -> Answer {
-        let reason = match why {
-            Farewell::Silence => "the caller said nothing any more",
-            Farewell::Faults => "too many faults of providers in a row",
+        let talk = &self.persona.settings.talk;
+        let (words, reason) = match why {
+            Farewell::Silence => (&talk.goodbye, "the caller said nothing any more"),
+            Farewell::Faults => (&talk.give_up, "too many faults of providers in a row"),
         };
         let end = [Ok(Piece::Protect), Ok(Piece::Hangup { reason: reason.to_owned() })];
-        Box::pin(say(&self.persona.goodbye).chain(stream::iter(end)))
+        Box::pin(self.say(words).chain(stream::iter(end)))
     }
 }
 
@@ -104,31 +105,33 @@ pub fn say(text: &str) -> Answer {
     Box::pin(stream::iter([Ok(Piece::Say(text.to_owned()))]))
 }
 
-/// `text` with the call's parameters in it; a name that the call does not have is left out.
-fn fill(text: &str, opening: &Opening) -> String {
-    let (mut filled, mut rest) = (String::new(), text);
-    while let Some((before, after)) = rest.split_once("{parameters.") {
-        filled.push_str(before);
-        let Some((name, behind)) = after.split_once('}') else {
-            filled.push_str("{parameters.");
-            rest = after;
-            break;
-        };
-        filled.push_str(opening.parameters.expose().get(name).map_or("", String::as_str));
-        rest = behind;
-    }
-    filled.push_str(rest);
-    filled
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
-    use telemetry::Sensitive;
-
     use super::*;
-    use crate::provider::Streaming;
+    use crate::{
+        agents_file::{Defaults, Kind, Provider, Secrets},
+        provider::Streaming,
+    };
+
+    struct NoSecrets;
+
+    impl Secrets for NoSecrets {
+        fn variable(&self, _: &str) -> Option<Sensitive<String>> {
+            None
+        }
+
+        fn file(&self, path: &str) -> Result<Sensitive<String>, String> {
+            Err(path.to_owned())
+        }
+    }
+
+    fn defaults() -> Defaults {
+        let (speech_to_text, chat) = (Provider::OpenAi, Provider::OpenAi);
+        let url = url::Url::parse("http://127.0.0.1:1").unwrap();
+        Defaults { speech_to_text, chat, language: String::new(), url, key: None }
+    }
 
     #[derive(Debug, Default)]
     struct Model(Mutex<Vec<Vec<Message>>>);
@@ -143,13 +146,27 @@ mod tests {
 
     fn pipeline() -> (Arc<Model>, Pipeline) {
         let model = Arc::new(Model::default());
-        let persona = Persona {
-            chat: model.clone(),
-            instructions: "You serve {parameters.name}.{parameters.none}".to_owned(),
-            greeting: "Hello {parameters.name}, {parameters.".to_owned(),
-            silence_prompts: vec!["Hm?".to_owned()],
-            goodbye: "Bye.".to_owned(),
-        };
+        let file = r#"
+            [agent.desk]
+            kind = "pipeline"
+            instructions = "You serve {parameters.name}.{parameters.none}"
+            greeting = "Hello {parameters.name}"
+            silence_prompts = ["Hm?"]
+            goodbye = "Bye."
+            [agent.desk.speech_to_text]
+            url = "http://127.0.0.1:1"
+            model = "m"
+            [agent.desk.chat]
+            url = "http://127.0.0.1:1"
+            model = "m"
+            [agent.desk.text_to_speech]
+            url = "http://127.0.0.1:1"
+            model = "m"
+            voice = "v"
+            "#;
+        let agents = crate::agents_file::parse(file, &defaults(), &NoSecrets).unwrap();
+        let Kind::Pipeline(settings) = agents[0].kind.clone() else { unreachable!() };
+        let persona = Persona { chat: model.clone(), settings: *settings };
         let parameters = Sensitive::new([("name".to_owned(), "Ada".to_owned())].into());
         let pipeline = Pipeline::new(Arc::new(persona), &Opening { parameters, ..Opening::default() });
         (model, pipeline)
@@ -162,7 +179,7 @@ mod tests {
     #[test]
     fn the_model_is_told_who_it_is_what_was_heard_and_which_keys_were_pressed() {
         let (model, mut pipeline) = pipeline();
-        assert_eq!(all(pipeline.greet()), [Piece::Say("Hello Ada, {parameters.".to_owned())]);
+        assert_eq!(all(pipeline.greet()), [Piece::Say("Hello Ada".to_owned())]);
         let heard = Message { role: Role::Assistant, text: "Hello".to_owned() };
         assert!(pipeline.key('4').is_none() && pipeline.key('#').is_none());
         for _ in 0..2 {

@@ -92,6 +92,8 @@ pub struct AgentStats {
     pub floor: turn_taking::Stats,
     /// What was heard.
     pub ears: EarsStats,
+    /// Pieces of text, mostly a token each, of answers that were thrown away before anybody heard them.
+    pub wasted_tokens: u64,
     /// Windows of the caller's sound that were taken for the agent's own voice.
     pub echo_windows: u64,
 }

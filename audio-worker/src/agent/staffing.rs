@@ -1,16 +1,104 @@
 //! Makes agents of what the agents file says.
 
-use super::{Agents, NotHired, echo::Echo};
-use crate::agents_file::{AgentSettings, Kind};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{
+    Agent, Agents, Cast, NotHired, Opening, Talk,
+    echo::Echo,
+    pipeline::{Persona, Pipeline},
+};
+use crate::{
+    agents_file::{self as file, AgentSettings, Format, Kind, Provider, StageSettings},
+    provider::{
+        Chat, SpeechToText, TextToSpeech,
+        cached_voice::CachedVoice,
+        http::Client,
+        openai::{self, Server, SettingsError, chat, speech, transcriptions},
+    },
+};
 
 impl Agents {
-    /// The agents of a file, and `echo` where the file has none of that name.
-    pub fn of_file(agents: &[AgentSettings]) -> Self {
-        agents.iter().fold(Self::default(), |staff, AgentSettings { name, kind, .. }| match kind {
+    /// The agents of a file, and `echo` where the file has none of that name; their providers are asked through `client`.
+    /// One whose settings cannot work says so to each call that names it.
+    pub fn of_file(agents: &[AgentSettings], client: &Client) -> Self {
+        agents.iter().fold(Self::default(), |staff, AgentSettings { name, language, kind }| match kind {
             Kind::Echo => staff.with(name, |_| Box::new(Echo::default())),
-            Kind::Survey(_) | Kind::Pipeline(_) => {
-                staff.with_trial(name, |_| Err(NotHired::Failed("this worker cannot hold a conversation".to_owned())))
+            Kind::Survey(_) => {
+                staff.with_trial(name, |_| Err(NotHired::Failed("surveys are not held here".to_owned())))
+            }
+            Kind::Pipeline(settings) => {
+                let persona = thinking(&settings.chat, client)
+                    .map(|chat| Arc::new(Persona { chat, settings: (**settings).clone() }));
+                let hired = cast(&settings.talk, language, client).and_then(|cast| Ok((cast, persona?)));
+                employ(staff, name, hired, |(cast, persona), opening| {
+                    let brain = Box::new(Pipeline::new(Arc::clone(persona), opening));
+                    Box::new(Talk::new(Arc::clone(cast), brain, opening))
+                })
             }
         })
     }
+}
+
+/// Adds an agent that is made of `parts`, or fails for their reason.
+fn employ<P: Send + Sync + 'static>(
+    staff: Agents,
+    name: &str,
+    parts: Result<P, SettingsError>,
+    make: impl Fn(&P, &Opening) -> Box<dyn Agent> + Send + Sync + 'static,
+) -> Agents {
+    staff.with_trial(name, move |opening| match &parts {
+        Ok(parts) => Ok(make(parts, opening)),
+        Err(error) => Err(NotHired::Failed(error.to_string())),
+    })
+}
+
+fn cast(talk: &file::Talk, language: &str, client: &Client) -> Result<Arc<Cast>, SettingsError> {
+    Ok(Arc::new(Cast {
+        speech_to_text: hearing(&talk.speech_to_text, client)?,
+        text_to_speech: Arc::new(CachedVoice::new(voice(&talk.text_to_speech, client)?)),
+        turn: talk.turn.clone(),
+        language: language.to_owned(),
+        apology: talk.apology.clone(),
+        max_faults: talk.max_faults,
+    }))
+}
+
+fn server<O>(stage: &StageSettings<O>) -> Server {
+    Server { base: stage.url.clone(), key: stage.key.clone(), limits: stage.limits }
+}
+
+fn hearing(stage: &StageSettings<file::Hearing>, client: &Client) -> Result<Arc<dyn SpeechToText>, SettingsError> {
+    let Provider::OpenAi = stage.provider;
+    let (prompt, temperature) = (stage.options.prompt.clone(), stage.options.temperature);
+    let model = stage.model.clone();
+    openai::speech_to_text(client, transcriptions::Settings { server: server(stage), model, prompt, temperature })
+}
+
+fn thinking(stage: &StageSettings<file::Thinking>, client: &Client) -> Result<Arc<dyn Chat>, SettingsError> {
+    let Provider::OpenAi = stage.provider;
+    let file::Thinking { temperature, top_p, max_tokens } = stage.options;
+    let extra: Map<_, _> = top_p.map(|top_p| ("top_p".to_owned(), Value::from(top_p))).into_iter().collect();
+    let (server, model) = (server(stage), stage.model.clone());
+    let settings = chat::Settings { server, model, temperature, max_tokens, extra, ..chat::Settings::default() };
+    chat(client, settings)
+}
+
+fn voice(stage: &StageSettings<file::Voice>, client: &Client) -> Result<Arc<dyn TextToSpeech>, SettingsError> {
+    let Provider::OpenAi = stage.provider;
+    let options = &stage.options;
+    let format = match options.format {
+        Format::Pcm => speech::Format::Pcm(options.rate),
+        Format::Wav => speech::Format::Wav,
+    };
+    let settings = speech::Settings {
+        server: server(stage),
+        model: stage.model.clone(),
+        voice: options.voice.clone(),
+        format,
+        speed: options.speed,
+        instructions: options.instructions.clone(),
+    };
+    openai::text_to_speech(client, settings)
 }

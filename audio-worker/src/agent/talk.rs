@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::StreamExt;
 use tokio::time::Sleep;
 
 use super::{
@@ -19,11 +20,12 @@ use super::{
     brain::Brain,
     history::History,
     report::{Report, Stage},
+    text::Text,
 };
 use crate::{
     conversation::now,
     ears::{self, Ears, VoiceActivity},
-    provider::{ProviderError, SpeechToText, TextToSpeech},
+    provider::{ProviderError, Sound, SpeechToText, Streaming, TextToSpeech},
     turn_taking::{Input, Settings, TurnTaking},
 };
 
@@ -57,8 +59,8 @@ pub struct Cast {
     pub turn: Settings,
     /// BCP 47 tag, where a call has none of its own; may be empty.
     pub language: String,
-    /// What is said when a provider fails, 1 to 4000 characters.
-    pub apology: String,
+    /// What is said when a provider fails.
+    pub apology: Text,
     /// After so many failures in a row the agent takes its leave.
     pub max_faults: u32,
 }
@@ -68,6 +70,9 @@ pub struct Talk {
     cast: Arc<Cast>,
     brain: Box<dyn Brain>,
     language: String,
+    apology: String,
+    /// The apology is made once ahead, so that the voice has it when it fails.
+    rehearsal: Option<Streaming<Sound>>,
     ears: Ears,
     floor: TurnTaking,
     speech: SpeechBuffer,
@@ -84,6 +89,7 @@ pub struct Talk {
     ending: bool,
     held: bool,
     anything_heard: bool,
+    wasted_tokens: u64,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -103,9 +109,11 @@ impl Talk {
         let language = if opening.language.is_empty() { &cast.language } else { &opening.language };
         cast.speech_to_text.warm();
         cast.text_to_speech.warm();
-        let began = now();
+        let (began, apology) = (now(), cast.apology.fill(opening.parameters.expose()));
         let mut talk = Self {
             language: language.clone(),
+            rehearsal: Some(cast.text_to_speech.speak(&apology, language)),
+            apology,
             ears: Ears::new(detector),
             floor: TurnTaking::new(cast.turn.clone(), began),
             speech: SpeechBuffer::new(cast.turn.max_utterance),
@@ -119,6 +127,7 @@ impl Talk {
             ending: false,
             held: false,
             anything_heard: false,
+            wasted_tokens: 0,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             cast,
             brain,
@@ -137,6 +146,12 @@ impl Talk {
         }
         if let Some(reply) = &mut self.reply {
             moved |= reply.poll(cx, &*cast.text_to_speech, language, at);
+        }
+        // Nothing depends on how it ends.
+        while let Some(Poll::Ready(sound)) = self.rehearsal.as_mut().map(|sound| sound.poll_next_unpin(cx)) {
+            if !matches!(sound, Some(Ok(_))) {
+                self.rehearsal = None;
+            }
         }
         moved |= self.look_for_faults(at);
         moved |= self.release(at);
@@ -158,7 +173,7 @@ impl Talk {
             Err(error) => {
                 self.on_fault(Stage::SpeechToText, &error);
                 if let Some(prepared) = self.prepared.as_mut().filter(|prepared| prepared.turn == turn) {
-                    prepared.reply = Some(Reply::apology(&self.cast.apology));
+                    prepared.reply = Some(Reply::apology(&self.apology));
                 }
             }
         }
@@ -253,7 +268,8 @@ impl Agent for Talk {
     }
 
     fn stats(&self) -> AgentStats {
-        AgentStats { floor: self.floor.stats(), ears: self.ears.stats(), echo_windows: 0 }
+        let (floor, ears) = (self.floor.stats(), self.ears.stats());
+        AgentStats { floor, ears, wasted_tokens: self.wasted_tokens, echo_windows: 0 }
     }
 
     fn poll_act(&mut self, cx: &mut Context<'_>, pcm: &mut Vec<i16>) -> Poll<Act> {

@@ -14,7 +14,9 @@ struct Keys;
 
 impl Secrets for Keys {
     fn variable(&self, name: &str) -> Option<Sensitive<String>> {
-        ["OPENAI_API_KEY", "SPEECH_KEY", "SURVEY_SECRET"].contains(&name).then(|| Sensitive::new(format!("value of {name}")))
+        ["OPENAI_API_KEY", "SPEECH_KEY", "SURVEY_SECRET"]
+            .contains(&name)
+            .then(|| Sensitive::new(format!("value of {name}")))
     }
 
     fn file(&self, path: &str) -> Result<Sensitive<String>, String> {

@@ -38,6 +38,18 @@ impl Staff {
     }
 }
 
+impl Staff {
+    /// Who has the call.
+    pub(crate) fn agent(&self) -> &str {
+        &self.agent
+    }
+
+    /// The language that the call was opened with.
+    pub(crate) fn language(&self) -> &str {
+        &self.opening.language
+    }
+}
+
 impl Conversation {
     pub(super) fn on_instruct(
         &mut self,
@@ -125,7 +137,8 @@ impl Conversation {
         let call_id = printable(&self.staff.opening.call_id);
         tracing::info!(call_id, from = self.staff.agent, to = name, "another agent takes the call over");
         self.staff.agent = name;
-        self.agent = agent;
+        let former = std::mem::replace(&mut self.agent, agent);
+        self.telling.left(&former.stats());
         self.downlink.reset();
         // What its predecessor missed is no gap to it.
         self.missed_samples = 0;

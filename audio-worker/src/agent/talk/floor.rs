@@ -30,7 +30,10 @@ impl Talk {
                     let words = self.cast.speech_to_text.transcribe(speech);
                     self.prepared = Some(Prepared::guess(turn, probe, words, self.floor.last_voice()));
                 }
-                Output::Forget { .. } => self.prepared = None,
+                Output::Forget { .. } => {
+                    let forgotten = self.prepared.take().and_then(|prepared| prepared.reply);
+                    self.wasted_tokens += forgotten.map_or(0, |reply| reply.tokens());
+                }
                 Output::Answer { .. } => {
                     self.end_interrupted(at);
                     if let Some(prepared) = &mut self.prepared {
@@ -153,7 +156,7 @@ impl Talk {
                 let farewell = self.brain.farewell(Farewell::Faults);
                 self.take_floor(Prepared::own(Reply::new(farewell)), at);
             } else if let Some(reply) = reply {
-                reply.say_instead(&self.cast.apology);
+                reply.say_instead(&self.apology);
             }
         }
         moved

@@ -57,6 +57,7 @@ pub(super) struct Reply {
     first_token: Option<Instant>,
     first_audio: Option<Instant>,
     apologises: bool,
+    tokens: u64,
 }
 
 /// An answer of one text.
@@ -98,6 +99,7 @@ impl Reply {
             first_token: None,
             first_audio: None,
             apologises: false,
+            tokens: 0,
         }
     }
 
@@ -222,6 +224,11 @@ impl Reply {
         self.apologises
     }
 
+    /// Pieces of text that it consists of so far.
+    pub(super) const fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
     /// When its first word and its first sound came.
     pub(super) const fn firsts(&self) -> (Option<Instant>, Option<Instant>) {
         (self.first_token, self.first_audio)
@@ -237,6 +244,7 @@ impl Reply {
             Poll::Ready(Some(Ok(Piece::Say(text)))) => {
                 if !text.is_empty() {
                     self.first_token.get_or_insert(now);
+                    self.tokens += 1;
                 }
                 self.clauses.push(&text);
                 self.waiting.extend(std::iter::from_fn(|| self.clauses.next()));

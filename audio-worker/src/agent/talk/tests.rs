@@ -149,7 +149,7 @@ fn broken(words: &[Result<&'static str, Fault>], mute: Option<&'static str>) -> 
         text_to_speech: Arc::new(Mouth(Mutex::new(mute))),
         turn: Settings::default(),
         language: "en".to_owned(),
-        apology: "Sorry.".to_owned(),
+        apology: Text::fixed("Sorry."),
         max_faults: 2,
     };
     let brain = Box::new(Parrot { told: told.clone() });

@@ -30,11 +30,15 @@ pub struct Settings {
     pub server: Server,
     /// `whisper-1` by default.
     pub model: String,
+    /// Words that are likely, to help with their spelling.
+    pub prompt: Option<String>,
+    /// Randomness, 0 to 1; none by default.
+    pub temperature: Option<f64>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { server: Server::default(), model: "whisper-1".to_owned() }
+        Self { server: Server::default(), model: "whisper-1".to_owned(), prompt: None, temperature: None }
     }
 }
 
@@ -48,17 +52,20 @@ impl Settings {
 pub(super) struct Transcriptions {
     endpoint: Endpoint,
     model: String,
+    prompt: Option<String>,
+    temperature: f64,
 }
 
 impl Transcriptions {
     pub(super) fn new(endpoint: Endpoint, settings: Settings) -> Self {
-        Self { endpoint, model: settings.model }
+        let Settings { model, prompt, temperature, .. } = settings;
+        Self { endpoint, model, prompt, temperature: temperature.unwrap_or_default() }
     }
 }
 
 impl SpeechToText for Transcriptions {
     fn transcribe(&self, speech: Speech) -> Pending<String> {
-        let (boundary, body) = form(&self.model, &speech);
+        let (boundary, body) = self.form(&speech);
         let content_type = format!("multipart/form-data; boundary={boundary}");
         let asked = Asked { endpoint: self.endpoint.clone(), content_type, body };
         exchange::once(&self.endpoint.client, self.endpoint.limits, asked)
@@ -69,32 +76,37 @@ impl SpeechToText for Transcriptions {
     }
 }
 
-/// The form and the boundary between its parts.
-fn form(model: &str, speech: &Speech) -> (String, Bytes) {
-    // Without chance it is still a boundary, which no recording holds by accident.
-    let mut chance = [0; 16];
-    let _ = getrandom::fill(&mut chance);
-    let boundary = format!("tandem-{:032x}", u128::from_ne_bytes(chance));
-    let mut text = String::new();
-    let mut field = |name: &str, value: &str| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-    };
-    field("model", model);
-    field("response_format", "json");
-    field("temperature", "0");
-    if let Some(language) = language(&speech.language) {
-        field("language", &language);
-    }
-    let _ = write!(
-        text,
-        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"speech.wav\"\r\n\
+impl Transcriptions {
+    /// The form and the boundary between its parts.
+    fn form(&self, speech: &Speech) -> (String, Bytes) {
+        // Without chance it is still a boundary, which no recording holds by accident.
+        let mut chance = [0; 16];
+        let _ = getrandom::fill(&mut chance);
+        let boundary = format!("tandem-{:032x}", u128::from_ne_bytes(chance));
+        let mut text = String::new();
+        let mut field = |name: &str, value: &str| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        };
+        field("model", &self.model);
+        field("response_format", "json");
+        field("temperature", &self.temperature.to_string());
+        if let Some(prompt) = &self.prompt {
+            field("prompt", prompt);
+        }
+        if let Some(language) = language(&speech.language) {
+            field("language", &language);
+        }
+        let _ = write!(
+            text,
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"speech.wav\"\r\n\
          Content-Type: audio/wav\r\n\r\n"
-    );
-    let mut body = text.into_bytes();
-    body.extend(wav::file(SampleRate::Hz16000, &speech.pcm));
-    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    (boundary, body.into())
+        );
+        let mut body = text.into_bytes();
+        body.extend(wav::file(SampleRate::Hz16000, &speech.pcm));
+        body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        (boundary, body.into())
+    }
 }
 
 /// The two letters of ISO 639-1 for a BCP 47 tag; none where there are none, and the server finds out itself.

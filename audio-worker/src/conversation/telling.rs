@@ -1,0 +1,60 @@
+//! What the agent tells of the conversation, on its way to the log, the metrics and the transcript.
+
+use std::time::Instant;
+
+use super::now;
+use crate::{
+    agent::{AgentStats, Report},
+    metrics::Metrics,
+    transcripts::{Transcript, Transcripts},
+};
+
+/// Where one conversation is told of.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    metrics: Metrics,
+    transcript: Option<Transcript>,
+    call_id: String,
+    began: Instant,
+}
+
+impl Telling {
+    /// A conversation of this call, its agent's name and its language, that begins now.
+    pub(crate) fn new(
+        metrics: Metrics,
+        transcripts: Option<&Transcripts>,
+        (call_id, agent, language): (&str, &str, &str),
+    ) -> Self {
+        let transcript = transcripts.map(|transcripts| transcripts.begin(call_id, agent, language));
+        Self { metrics, transcript, call_id: call_id.to_owned(), began: now() }
+    }
+
+    /// Where it is counted.
+    pub(super) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The agent tells something.
+    pub(super) fn report(&self, report: &Report) {
+        if let Report::Fault { stage, fault, detail } = report {
+            let (stage, fault) = (stage.label(), fault.label());
+            tracing::warn!(call_id = self.call_id, stage, fault, detail, "a provider failed");
+        }
+        self.metrics.reported(report);
+        if let Some(transcript) = &self.transcript {
+            transcript.note(now() - self.began, report);
+        }
+    }
+
+    /// An agent has left, and counted this.
+    pub(super) fn left(&self, stats: &AgentStats) {
+        self.metrics.talked(stats);
+    }
+
+    /// The conversation is over.
+    pub(crate) fn ended(&self, reason: &str) {
+        if let Some(transcript) = &self.transcript {
+            transcript.end(now() - self.began, reason);
+        }
+    }
+}
