@@ -10,12 +10,16 @@
 //! - [`fuzz`]: what the fuzzers run.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.
 //! - [`pair`]: both services as processes of their own.
+//! - [`corpus`]: speech, noise and disturbances with a known truth, and [`hearing`], how well and how fast a detector tells
+//!   them apart.
 //! - [`replaying`]: captured calls, played again from the command line.
 //! - [`demo`]: what is told about one call to them.
 
 pub mod calls_api;
+pub mod corpus;
 pub mod demo;
 pub mod fuzz;
+pub mod hearing;
 pub mod line;
 pub mod load;
 pub mod log;

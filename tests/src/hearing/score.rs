@@ -1,0 +1,204 @@
+//! Pure: the corpus through mu-law, the worker's resampler and its ears, counted against the labels.
+
+use std::ops::Range;
+
+use audio_codec_algorithms::encode_ulaw;
+use audio_worker::{
+    dsp::{Resampler, SampleRate},
+    ears::{Ears, VOICE, VoiceActivity, WINDOW_SAMPLES},
+    pipeline::{HEARING_RATE, Uplink},
+};
+
+use crate::corpus::{Disturbances, Kind, Noise, Speech};
+
+/// Samples of one message of the line: 20 ms at 8 kHz.
+const FRAME: usize = 160;
+
+/// What is laid over the speech: a noise, and how many dB it is below.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Condition(pub Option<(Noise, f64)>);
+
+impl Condition {
+    /// What detectors are compared in.
+    pub const ALL: [Self; 7] = [
+        Self(None),
+        Self(Some((Noise::White, 20.0))),
+        Self(Some((Noise::White, 10.0))),
+        Self(Some((Noise::Pink, 20.0))),
+        Self(Some((Noise::Pink, 10.0))),
+        Self(Some((Noise::Pink, 3.0))),
+        Self(Some((Noise::Hum, 10.0))),
+    ];
+
+    /// The speech under this condition.
+    pub fn of(self, speech: &Speech) -> Speech {
+        self.0.map_or_else(|| speech.clone(), |(noise, below_db)| speech.with_noise(noise, below_db))
+    }
+}
+
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => f.write_str("clean"),
+            Some((noise, below_db)) => write!(f, "{noise:?} {below_db} dB"),
+        }
+    }
+}
+
+/// Windows that hold nothing but speech or nothing of it; those on an edge are not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Score {
+    /// Windows of speech.
+    pub speech: u32,
+    /// Of these, told as voice.
+    pub hits: u32,
+    /// Windows without speech.
+    pub rest: u32,
+    /// Of these, told as voice.
+    pub false_alarms: u32,
+}
+
+impl Score {
+    /// Share of the speech that is told as such.
+    pub fn hit_rate(&self) -> f64 {
+        f64::from(self.hits) / f64::from(self.speech.max(1))
+    }
+
+    /// Share of the rest that is told as voice.
+    pub fn false_alarm_rate(&self) -> f64 {
+        f64::from(self.false_alarms) / f64::from(self.rest.max(1))
+    }
+
+    /// Mean of what is right of both: 0.5 is a coin.
+    pub fn balanced(&self) -> f64 {
+        f64::midpoint(self.hit_rate(), 1.0 - self.false_alarm_rate())
+    }
+}
+
+/// Counts what the detector says to the speech.
+pub fn score(detector: Box<dyn VoiceActivity>, speech: &Speech) -> anyhow::Result<Score> {
+    let (voices, delay) = (heard(detector, &speech.pcm)?, delay()?);
+    let spans: Vec<_> = speech.spans.iter().map(|span| 2 * span.start + delay..2 * span.end + delay).collect();
+    let mut score = Score::default();
+    for (number, voice) in voices.iter().enumerate() {
+        let window = number * WINDOW_SAMPLES..(number + 1) * WINDOW_SAMPLES;
+        let is_voice = u32::from(*voice >= VOICE);
+        if spans.iter().any(|span| span.start <= window.start && window.end <= span.end) {
+            score.speech += 1;
+            score.hits += is_voice;
+        } else if !spans.iter().any(|span| overlap(span, &window)) {
+            score.rest += 1;
+            score.false_alarms += is_voice;
+        }
+    }
+    Ok(score)
+}
+
+/// What the detector says to each window of PCM at 8 kHz that comes over the line.
+pub fn heard(detector: Box<dyn VoiceActivity>, pcm: &[i16]) -> anyhow::Result<Vec<f32>> {
+    let (mut uplink, mut ears) = (Uplink::new()?, Ears::new(detector));
+    let mut voices = Vec::with_capacity(2 * pcm.len() / WINDOW_SAMPLES);
+    let mut codes = Vec::with_capacity(FRAME);
+    for (frame, samples) in pcm.chunks(FRAME).enumerate() {
+        codes.clear();
+        codes.extend(samples.iter().map(|&sample| encode_ulaw(sample)));
+        let wide = uplink.push(&codes, frame as u64 * 20)?.pcm;
+        ears.hear(wide, |voice, _| voices.push(voice));
+    }
+    Ok(voices)
+}
+
+/// What a detector makes of sounds of one kind, which are no speech or none that takes the turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nuisance {
+    /// The kind; between the sounds where there is none.
+    pub kind: Option<Kind>,
+    /// Sounds of it.
+    pub count: usize,
+    /// Of these, those with a window of voice.
+    pub voiced: usize,
+    /// Windows of voice in a row, at most.
+    pub longest: usize,
+}
+
+/// What the detector says to a line on which nobody takes the turn, for each kind of sound and for what is between them.
+pub fn nuisance(detector: Box<dyn VoiceActivity>, line: &Disturbances) -> anyhow::Result<Vec<Nuisance>> {
+    let (voices, delay) = (heard(detector, &line.pcm)?, delay()?);
+    let window = |sample: usize| (2 * sample + delay) / WINDOW_SAMPLES;
+    let mut rows: Vec<_> = Kind::ALL.map(Some).into_iter().chain([None]).map(Nuisance::of).collect();
+    let mut before = 0;
+    for event in &line.events {
+        // A detector takes a few windows to find that a sound is over.
+        let (begin, end) = (window(event.begin), (window(event.end) + 4).min(voices.len()));
+        for row in &mut rows {
+            let heard = match row.kind {
+                Some(kind) if kind == event.kind => &voices[begin..end],
+                None => &voices[before..begin],
+                Some(_) => continue,
+            };
+            row.count(heard);
+        }
+        before = end;
+    }
+    Ok(rows)
+}
+
+impl Nuisance {
+    fn of(kind: Option<Kind>) -> Self {
+        Self { kind, count: 0, voiced: 0, longest: 0 }
+    }
+
+    fn count(&mut self, voices: &[f32]) {
+        let runs = voices.split(|voice| *voice < VOICE).map(<[f32]>::len);
+        let longest = runs.max().unwrap_or(0);
+        self.count += 1;
+        self.voiced += usize::from(longest > 0);
+        self.longest = self.longest.max(longest);
+    }
+}
+
+/// Samples at 16 kHz by which the line's resampler is late.
+fn delay() -> anyhow::Result<usize> {
+    Ok(Resampler::new(SampleRate::Hz8000, HEARING_RATE)?.delay())
+}
+
+fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says the same each time.
+    struct Constant(f32);
+
+    impl VoiceActivity for Constant {
+        fn voice(&mut self, _: &[i16]) -> f32 {
+            self.0
+        }
+
+        fn reset(&mut self) {}
+    }
+
+    #[test]
+    fn who_always_says_the_same_is_a_coin() {
+        let speech = Speech::bundled().first(60);
+        for (voice, rate) in [(0.0, 0.0), (0.5, 1.0)] {
+            let score = score(Box::new(Constant(voice)), &speech).unwrap();
+            assert_eq!((score.hit_rate(), score.false_alarm_rate(), score.balanced()), (rate, rate, 0.5));
+            // Windows on edges are few.
+            assert!((1_700..60 * 1_000 / 32).contains(&(score.speech + score.rest)));
+        }
+    }
+
+    #[test]
+    fn every_sound_is_counted_once() {
+        let line = crate::corpus::disturbances(1);
+        let rows = nuisance(Box::new(Constant(1.0)), &line).unwrap();
+        let (sounds, between) = rows.split_at(6);
+        assert_eq!(sounds.iter().map(|row| row.count).sum::<usize>(), line.events.len());
+        assert_eq!(between[0].count, line.events.len());
+        assert!(rows.iter().all(|row| row.voiced == row.count && row.longest > 5));
+    }
+}
