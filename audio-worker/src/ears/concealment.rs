@@ -26,7 +26,10 @@ const COMPARED: usize = 20 * PER_MS;
 /// Samples that are remembered: enough to compare at the longest period.
 const HISTORY: usize = COMPARED + LONGEST;
 
-/// Samples in which what comes after a gap takes over from what was made: 4 ms.
+/// What comes first after a gap is still from before it: the line's resampler is 5 ms late (`dsp/resample.rs`). What was
+/// made goes on for so many samples instead.
+const LATE: usize = 5 * PER_MS;
+/// Samples in which what comes after a gap then takes over: 4 ms.
 const JOINED: usize = 4 * PER_MS;
 /// Samples in which the step at a joint is smoothed: 2.5 ms, the shortest period.
 const SMOOTHED: usize = SHORTEST;
@@ -130,7 +133,7 @@ impl Concealment {
     /// before it is heard; away from gaps it changes nothing.
     pub fn resume(&mut self, pcm: &mut [i16]) {
         for sample in pcm.iter_mut().take(self.joining) {
-            let share = self.joining as f32 / (JOINED + 1) as f32;
+            let share = (self.joining as f32 / (JOINED + 1) as f32).min(1.0);
             *sample = to_i16(self.next() * share + f32::from(*sample) * (1.0 - share));
             self.joining -= 1;
         }
@@ -142,7 +145,7 @@ impl Concealment {
             self.period = period(&self.history);
             self.repeat();
             self.made = 0;
-            self.joining = JOINED;
+            self.joining = LATE + JOINED;
         }
         Filled::of(gap_ms)
     }

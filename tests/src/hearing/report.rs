@@ -39,11 +39,11 @@ fn accuracy(text: &mut String) -> anyhow::Result<()> {
         // Writing to a string cannot fail; so below.
         let _ = write!(text, " {condition} |");
     }
-    text.push_str("\n|---|---|---|---|---|---|---|---|\n");
+    text.push_str("\n|---|---|---|---|---|---|---|---|---|\n");
     for (name, make) in DETECTORS {
         let _ = write!(text, "| {name} |");
         for condition in Condition::ALL {
-            let score = score(make(), &condition.of(&speech))?;
+            let score = score(make(), &speech, condition)?;
             let (hits, alarms) = (score.hit_rate(), score.false_alarm_rate());
             let _ = write!(text, " {:.3} ({hits:.2} / {alarms:.2}) |", score.balanced());
         }

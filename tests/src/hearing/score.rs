@@ -9,39 +9,49 @@ use audio_worker::{
     pipeline::{HEARING_RATE, Uplink},
 };
 
-use crate::corpus::{Disturbances, Kind, Noise, Speech};
+use crate::corpus::{Disturbances, Kind, Noise, Random, Speech};
 
 /// Samples of one message of the line: 20 ms at 8 kHz.
 const FRAME: usize = 160;
 
-/// What is laid over the speech: a noise, and how many dB it is below.
+/// What a line does to speech.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Condition(pub Option<(Noise, f64)>);
+pub struct Condition {
+    /// A noise, and how many dB it is below the speech.
+    pub noise: Option<(Noise, f64)>,
+    /// Share of the messages that never come.
+    pub lost: f64,
+}
 
 impl Condition {
+    /// Nothing.
+    pub const CLEAN: Self = Self { noise: None, lost: 0.0 };
+
     /// What detectors are compared in.
-    pub const ALL: [Self; 7] = [
-        Self(None),
-        Self(Some((Noise::White, 20.0))),
-        Self(Some((Noise::White, 10.0))),
-        Self(Some((Noise::Pink, 20.0))),
-        Self(Some((Noise::Pink, 10.0))),
-        Self(Some((Noise::Pink, 3.0))),
-        Self(Some((Noise::Hum, 10.0))),
+    pub const ALL: [Self; 8] = [
+        Self::CLEAN,
+        Self::noisy(Noise::White, 20.0),
+        Self::noisy(Noise::White, 10.0),
+        Self::noisy(Noise::Pink, 20.0),
+        Self::noisy(Noise::Pink, 10.0),
+        Self::noisy(Noise::Pink, 3.0),
+        Self::noisy(Noise::Hum, 10.0),
+        Self { lost: 0.05, ..Self::noisy(Noise::Pink, 20.0) },
     ];
 
-    /// The speech under this condition.
-    pub fn of(self, speech: &Speech) -> Speech {
-        self.0.map_or_else(|| speech.clone(), |(noise, below_db)| speech.with_noise(noise, below_db))
+    /// Noise, so many dB below the speech.
+    pub const fn noisy(noise: Noise, below_db: f64) -> Self {
+        Self { noise: Some((noise, below_db)), ..Self::CLEAN }
     }
 }
 
 impl std::fmt::Display for Condition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            None => f.write_str("clean"),
-            Some((noise, below_db)) => write!(f, "{noise:?} {below_db} dB"),
+        match self.noise {
+            None => f.write_str("clean")?,
+            Some((noise, below_db)) => write!(f, "{} {below_db} dB", format!("{noise:?}").to_lowercase())?,
         }
+        if self.lost > 0.0 { write!(f, ", {:.0} % lost", self.lost * 100.0) } else { Ok(()) }
     }
 }
 
@@ -75,9 +85,14 @@ impl Score {
     }
 }
 
-/// Counts what the detector says to the speech.
-pub fn score(detector: Box<dyn VoiceActivity>, speech: &Speech) -> anyhow::Result<Score> {
-    let (voices, delay) = (heard(detector, &speech.pcm)?, delay()?);
+/// Counts what the detector says to the speech under this condition.
+///
+/// # Errors
+/// When the line's resampler fails.
+pub fn score(detector: Box<dyn VoiceActivity>, speech: &Speech, condition: Condition) -> anyhow::Result<Score> {
+    let noisy = condition.noise.map(|(noise, below_db)| speech.with_noise(noise, below_db));
+    let pcm = noisy.as_ref().map_or(&speech.pcm, |noisy| &noisy.pcm);
+    let (voices, delay) = (heard(detector, pcm, condition.lost)?, delay()?);
     let spans: Vec<_> = speech.spans.iter().map(|span| 2 * span.start + delay..2 * span.end + delay).collect();
     let mut score = Score::default();
     for (number, voice) in voices.iter().enumerate() {
@@ -94,16 +109,25 @@ pub fn score(detector: Box<dyn VoiceActivity>, speech: &Speech) -> anyhow::Resul
     Ok(score)
 }
 
-/// What the detector says to each window of PCM at 8 kHz that comes over the line.
-pub fn heard(detector: Box<dyn VoiceActivity>, pcm: &[i16]) -> anyhow::Result<Vec<f32>> {
+/// What the detector says to each window of PCM at 8 kHz that comes over a line on which this share of the messages is
+/// lost.
+///
+/// # Errors
+/// When the line's resampler fails.
+pub fn heard(detector: Box<dyn VoiceActivity>, pcm: &[i16], lost: f64) -> anyhow::Result<Vec<f32>> {
+    let mut random = Random::new(3);
     let (mut uplink, mut ears) = (Uplink::new()?, Ears::new(detector));
     let mut voices = Vec::with_capacity(2 * pcm.len() / WINDOW_SAMPLES);
     let mut codes = Vec::with_capacity(FRAME);
     for (frame, samples) in pcm.chunks(FRAME).enumerate() {
+        if random.uniform() < lost {
+            continue;
+        }
         codes.clear();
         codes.extend(samples.iter().map(|&sample| encode_ulaw(sample)));
-        let wide = uplink.push(&codes, frame as u64 * 20)?.pcm;
-        ears.hear(wide, |voice, _| voices.push(voice));
+        let heard = uplink.push(&codes, frame as u64 * 20)?;
+        ears.gap(heard.gap_ms, |voice, _| voices.push(voice));
+        ears.hear(heard.pcm, |voice, _| voices.push(voice));
     }
     Ok(voices)
 }
@@ -122,8 +146,11 @@ pub struct Nuisance {
 }
 
 /// What the detector says to a line on which nobody takes the turn, for each kind of sound and for what is between them.
+///
+/// # Errors
+/// When the line's resampler fails.
 pub fn nuisance(detector: Box<dyn VoiceActivity>, line: &Disturbances) -> anyhow::Result<Vec<Nuisance>> {
-    let (voices, delay) = (heard(detector, &line.pcm)?, delay()?);
+    let (voices, delay) = (heard(detector, &line.pcm, 0.0)?, delay()?);
     let window = |sample: usize| (2 * sample + delay) / WINDOW_SAMPLES;
     let mut rows: Vec<_> = Kind::ALL.map(Some).into_iter().chain([None]).map(Nuisance::of).collect();
     let mut before = 0;
@@ -185,7 +212,7 @@ mod tests {
     fn who_always_says_the_same_is_a_coin() {
         let speech = Speech::bundled().first(60);
         for (voice, rate) in [(0.0, 0.0), (0.5, 1.0)] {
-            let score = score(Box::new(Constant(voice)), &speech).unwrap();
+            let score = score(Box::new(Constant(voice)), &speech, Condition::CLEAN).unwrap();
             assert_eq!((score.hit_rate(), score.false_alarm_rate(), score.balanced()), (rate, rate, 0.5));
             // Windows on edges are few.
             assert!((1_700..60 * 1_000 / 32).contains(&(score.speech + score.rest)));

@@ -1,6 +1,7 @@
 //! Level, edges, counts and bounds of what is made.
 
 use super::*;
+use crate::dsp::{Resampler, SampleRate};
 
 /// A buzz like a voice's: harmonics of `hz`, from sample `from` on.
 fn buzz(hz: f64, from: usize, length: usize) -> Vec<i16> {
@@ -76,17 +77,33 @@ fn there_is_no_step_at_either_edge_wherever_the_gap_begins() {
 }
 
 #[test]
-fn what_comes_after_a_gap_is_changed_for_four_milliseconds_alone() {
+fn what_comes_after_a_gap_is_changed_for_nine_milliseconds_alone() {
     let mut concealment = Concealment::new();
     concealment.hear(&buzz(150.0, 0, 640));
     concealment.fill(20, &mut Vec::new());
     let mut after = vec![0; 320];
     concealment.resume(&mut after);
-    assert!(after[..64].iter().any(|&sample| sample != 0));
-    assert_eq!(after[64..], [0; 256]);
+    assert!(after[80..144].iter().any(|&sample| sample != 0));
+    assert_eq!(after[144..], [0; 176]);
     let mut later = vec![123; 320];
     concealment.resume(&mut later);
     assert_eq!(later, [123; 320]);
+}
+
+#[test]
+fn of_what_the_resampler_kept_from_before_a_gap_nothing_is_heard_after_it() {
+    let late = Resampler::new(SampleRate::Hz8000, SampleRate::Hz16000).unwrap().delay();
+    assert_eq!(late, LATE);
+    let [mut with, mut without] = [(); 2].map(|()| {
+        let mut concealment = Concealment::new();
+        concealment.hear(&buzz(150.0, 0, 640));
+        concealment.fill(20, &mut Vec::new());
+        (concealment, vec![0; 320])
+    });
+    with.1[..late].fill(i16::MAX);
+    with.0.resume(&mut with.1);
+    without.0.resume(&mut without.1);
+    assert_eq!(with.1, without.1);
 }
 
 #[test]
