@@ -9,4 +9,4 @@ mod score;
 
 pub use energy::Energy;
 pub use report::report;
-pub use score::{Condition, Nuisance, Score, heard, nuisance, score};
+pub use score::{Condition, Edges, Nuisance, QUIET, Score, edges, heard, nuisance, score};

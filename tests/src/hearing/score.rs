@@ -13,6 +13,8 @@ use crate::corpus::{Disturbances, Kind, Noise, Random, Speech};
 
 /// Samples of one message of the line: 20 ms at 8 kHz.
 const FRAME: usize = 160;
+/// Samples of a pause that counts as one: 300 ms at 8 kHz.
+pub const QUIET: usize = 2_400;
 
 /// What a line does to speech.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,6 +44,11 @@ impl Condition {
     /// Noise, so many dB below the speech.
     pub const fn noisy(noise: Noise, below_db: f64) -> Self {
         Self { noise: Some((noise, below_db)), ..Self::CLEAN }
+    }
+
+    /// The speech with the noise in it.
+    fn of(self, speech: &Speech) -> Vec<i16> {
+        self.noise.map_or_else(|| speech.pcm.clone(), |(noise, below_db)| speech.with_noise(noise, below_db).pcm)
     }
 }
 
@@ -90,9 +97,7 @@ impl Score {
 /// # Errors
 /// When the line's resampler fails.
 pub fn score(detector: Box<dyn VoiceActivity>, speech: &Speech, condition: Condition) -> anyhow::Result<Score> {
-    let noisy = condition.noise.map(|(noise, below_db)| speech.with_noise(noise, below_db));
-    let pcm = noisy.as_ref().map_or(&speech.pcm, |noisy| &noisy.pcm);
-    let (voices, delay) = (heard(detector, pcm, condition.lost)?, delay()?);
+    let (voices, delay) = (heard(detector, &condition.of(speech), condition.lost)?, delay()?);
     let spans: Vec<_> = speech.spans.iter().map(|span| 2 * span.start + delay..2 * span.end + delay).collect();
     let mut score = Score::default();
     for (number, voice) in voices.iter().enumerate() {
@@ -107,6 +112,45 @@ pub fn score(detector: Box<dyn VoiceActivity>, speech: &Speech, condition: Condi
         }
     }
     Ok(score)
+}
+
+/// How long after the truth a detector finds that somebody begins, or has stopped, to speak; ms, in rising order.
+///
+/// It counts to the end of the window that tells, on the clock of the caller: the resampler's 5 ms are in it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Edges {
+    /// From the first sample of speech to the first window of voice.
+    pub onsets_ms: Vec<f64>,
+    /// From the last sample of speech to the first window without.
+    pub endings_ms: Vec<f64>,
+}
+
+/// Listens for the edges of speech that have [`QUIET`] on their other side.
+///
+/// # Errors
+/// When the line's resampler fails.
+pub fn edges(detector: Box<dyn VoiceActivity>, speech: &Speech, condition: Condition) -> anyhow::Result<Edges> {
+    let voices = heard(detector, &condition.of(speech), condition.lost)?;
+    let found = |from: usize, wanted: bool| {
+        let first = 2 * from / WINDOW_SAMPLES;
+        let after = voices.iter().skip(first).position(|voice| (*voice >= VOICE) == wanted)?;
+        Some(((first + after + 1) * WINDOW_SAMPLES - 2 * from) as f64 / 16.0)
+    };
+    let mut edges = Edges::default();
+    let mut quiet_from = 0;
+    for (number, span) in speech.spans.iter().enumerate() {
+        if span.start - quiet_from >= QUIET {
+            edges.onsets_ms.extend(found(span.start, true));
+        }
+        let next = speech.spans.get(number + 1).map_or(speech.pcm.len(), |next| next.start);
+        if next - span.end >= QUIET {
+            edges.endings_ms.extend(found(span.end, false));
+        }
+        quiet_from = span.end;
+    }
+    edges.onsets_ms.sort_by(f64::total_cmp);
+    edges.endings_ms.sort_by(f64::total_cmp);
+    Ok(edges)
 }
 
 /// What the detector says to each window of PCM at 8 kHz that comes over a line on which this share of the messages is
@@ -217,6 +261,28 @@ mod tests {
             // Windows on edges are few.
             assert!((1_700..60 * 1_000 / 32).contains(&(score.speech + score.rest)));
         }
+    }
+
+    #[test]
+    fn edges_are_found_in_the_window_that_holds_them_and_no_earlier() {
+        /// Loud is voice.
+        struct Loud;
+
+        impl VoiceActivity for Loud {
+            fn voice(&mut self, window: &[i16]) -> f32 {
+                if window.iter().any(|sample| sample.unsigned_abs() > 500) { 1.0 } else { 0.0 }
+            }
+
+            fn reset(&mut self) {}
+        }
+
+        let mut pcm = vec![0; 16_000];
+        let square = |at: usize| if at % 8 < 4 { 5_000 } else { -5_000 };
+        pcm[4_000..8_000].iter_mut().enumerate().for_each(|(at, sample)| *sample = square(at));
+        let speech = Speech { pcm, spans: std::iter::once(4_000..8_000).collect() };
+        let edges = edges(Box::new(Loud), &speech, Condition::CLEAN).unwrap();
+        // Speech from 500 ms on is in the window to 512 ms, of which the resampler leaves 7; it is gone after 1,024 ms.
+        assert_eq!((edges.onsets_ms, edges.endings_ms), (vec![12.0], vec![56.0]));
     }
 
     #[test]
