@@ -6,6 +6,7 @@
 //!   is an agent that does what the keys say; [`throttle`] is a bad line before or between them.
 //! - [`world`]: the pair with a simulated account to dial through and [`calls_api`], a client of the calls API;
 //!   [`receiver`] is a user's webhook for call events.
+//! - [`openai`]: a stand-in for OpenAI, with fixed delays, faults on demand, and room for a real recogniser and voice.
 //! - [`log`]: what the services log, and [`secrets`], which must not be in it.
 //! - [`fuzz`]: what the fuzzers run.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.
@@ -23,6 +24,7 @@ pub mod hearing;
 pub mod line;
 pub mod load;
 pub mod log;
+pub mod openai;
 pub mod pair;
 pub mod receiver;
 pub mod replaying;
