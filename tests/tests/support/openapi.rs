@@ -1,14 +1,11 @@
 //! Enough of OpenAPI 3.0 to hold answers against Twilio's published document, and to make sample values.
 
-use std::{
-    collections::BTreeSet,
-    fs::OpenOptions,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    sync::Once,
-};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
+
+#[path = "specs.rs"]
+mod specs;
 
 const FILE: &str = "twilio-calls.openapi.json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -17,19 +14,8 @@ pub(crate) struct Spec(Value);
 
 impl Spec {
     /// The document, or none after a loud word about it.
-    #[expect(clippy::disallowed_methods, reason = "a test finds its material through the environment")]
     pub(crate) fn calls() -> Option<Self> {
-        let beside = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/specs"));
-        let folder = std::env::var("TANDEM_SPECS").map_or_else(|_| beside.to_owned(), PathBuf::from);
-        let Ok(text) = std::fs::read_to_string(folder.join(FILE)) else {
-            static SAID: Once = Once::new();
-            SAID.call_once(|| {
-                let why = format!("the simulated Twilio was not held against {FILE}: TANDEM_SPECS names its folder");
-                tell(&why, std::env::var("TANDEM_SKIPS").ok());
-            });
-            return None;
-        };
-        Some(Self(serde_json::from_str(&text).expect("JSON")))
+        specs::document(FILE, "the simulated Twilio was").map(Self)
     }
 
     /// Names of the parameters in the query of a GET.
@@ -170,15 +156,6 @@ impl Spec {
             _ => "text",
         };
         value.to_owned()
-    }
-}
-
-/// Past the test runner, which would keep it to itself, and into the list of what was skipped.
-fn tell(why: &str, list: Option<String>) {
-    io::stderr().write_all(format!("\n*** SKIP: {why} ***\n\n").as_bytes()).unwrap();
-    if let Some(list) = list {
-        let mut list = OpenOptions::new().append(true).create(true).open(list).unwrap();
-        writeln!(list, "{why}").unwrap();
     }
 }
 
