@@ -13,7 +13,7 @@ use audio_worker::{
     provider::{
         Chat, Fault, Limits, Message, ProviderError, Role, Sound, Speech, SpeechToText, TextToSpeech, Token,
         http::Client,
-        openai::{self, Server, chat, speech, transcriptions},
+        openai::{self, Server, speech, transcriptions},
     },
 };
 use futures_util::StreamExt;
@@ -35,7 +35,7 @@ impl Stages {
         let client = Client::new(Handle::current()).unwrap();
         let at = Server { base: server.base(), key: Some(KEY.to_owned().into()), limits: Limits::default() };
         let hearing = transcriptions::Settings { server: at.clone(), ..Default::default() };
-        let thinking = chat::Settings { server: at.clone(), ..Default::default() };
+        let thinking = openai::chat::Settings { server: at.clone(), ..Default::default() };
         let speaking = speech::Settings { server: at, ..Default::default() };
         Self {
             server,

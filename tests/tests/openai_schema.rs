@@ -13,7 +13,7 @@ use audio_worker::{
     provider::{
         Message, Role, Sound, Speech, Token,
         http::Client,
-        openai::{self, Server, chat, speech, transcriptions},
+        openai::{self, Server, speech, transcriptions},
     },
 };
 use bytes::Bytes;
@@ -104,11 +104,11 @@ async fn asked() -> Vec<Asked> {
         let ears = openai::speech_to_text(&client, plain.clone()).unwrap();
         ears.transcribe(Speech { pcm: vec![0; 1600].into(), language: language.to_owned() }).await.unwrap();
     }
-    let plain = chat::Settings { server: server.clone(), ..Default::default() };
+    let plain = openai::chat::Settings { server: server.clone(), ..Default::default() };
     let Value::Object(extra) = json!({"top_p": 0.5, "reasoning_effort": "low"}) else { panic!() };
-    let field = chat::MaxTokensField::MaxTokens;
-    let full = chat::Settings { temperature: Some(0.3), max_tokens: Some(200), extra, ..plain.clone() };
-    let old = chat::Settings { max_tokens: Some(200), max_tokens_field: field, usage: false, ..plain.clone() };
+    let field = openai::chat::MaxTokensField::MaxTokens;
+    let full = openai::chat::Settings { temperature: Some(0.3), max_tokens: Some(200), extra, ..plain.clone() };
+    let old = openai::chat::Settings { max_tokens: Some(200), max_tokens_field: field, usage: false, ..plain.clone() };
     let roles = [Role::System, Role::User, Role::Assistant, Role::User];
     let prompt = roles.map(|role| Message { role, text: "Hello.".to_owned() }).to_vec();
     for settings in [plain, full, old] {

@@ -128,8 +128,17 @@ pub(super) struct Answer {
 impl Answer {
     /// `Content-Type` without its parameters, in lower case; empty when there is none.
     pub(super) fn content_type(&self) -> String {
+        self.content_type_parts().next().unwrap_or_default()
+    }
+
+    /// The rate in Hz that `Content-Type` tells, as in `audio/pcm;rate=24000`.
+    pub(super) fn rate(&self) -> Option<u32> {
+        self.content_type_parts().find_map(|part| part.strip_prefix("rate=")?.parse().ok())
+    }
+
+    fn content_type_parts(&self) -> impl Iterator<Item = String> {
         let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        value.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase()
+        value.unwrap_or_default().split(';').map(|part| part.trim().to_ascii_lowercase())
     }
 }
 

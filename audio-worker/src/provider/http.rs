@@ -133,3 +133,67 @@ impl Service<Uri> for Connector {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::Instant,
+    };
+    use tokio_rustls::TlsAcceptor;
+
+    fn get(port: u16) -> Request<Full<Bytes>> {
+        Request::get(format!("https://localhost:{port}/")).body(Full::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_a_trusted_certificate_is_taken() {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // A client that does not trust us goes away.
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut request = [0; 1024];
+                let read = stream.read(&mut request).await.unwrap();
+                assert!(String::from_utf8_lossy(&request[..read]).contains("user-agent: tandem/"));
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine").await.unwrap();
+            }
+        });
+        let refused = Client::new(Handle::current()).unwrap().send(get(port)).await.unwrap_err();
+        assert_eq!(refused.kind, Fault::Unreachable);
+        assert!(refused.detail.contains("certificate"), "{refused}");
+        let trusting = Client::with_roots(Handle::current(), roots).unwrap();
+        let answer = trusting.send(get(port)).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "mine");
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[expect(clippy::disallowed_methods, reason = "the limit is measured in virtual time")]
+    async fn a_handshake_without_end_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let begun = Instant::now();
+        let error = Client::new(Handle::current()).unwrap().send(get(port)).await.unwrap_err();
+        assert_eq!((error.kind, error.detail.as_str()), (Fault::Unreachable, "no connection: not within 5 s"));
+        assert!(begun.elapsed() >= CONNECT_LIMIT && begun.elapsed() < CONNECT_LIMIT * 2);
+        drop(listener);
+    }
+}

@@ -152,7 +152,8 @@ impl Exchange for Asked {
     async fn attempt(&self, client: &Client, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
         let request: http::Request<Full<Bytes>> = self.endpoint.post("application/json", self.body.clone())?;
         let mut answer = outlet.ask(client, request, &self.secrets).await?;
-        let reader = Reader { secrets: &self.secrets, parser: Parser::default(), text: 0, state: State::Open };
+        let reader =
+            Reader { secrets: &self.secrets, parser: Parser::default(), text: 0, state: State::Open, usage: None };
         let first = match answer.content_type().as_str() {
             "text/event-stream" => None,
             "text/html" => return Err(error(Fault::Malformed, "HTML where an answer belongs")),
@@ -183,7 +184,7 @@ struct Chunk {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Choice {
-    index: u64,
+    index: Option<u64>,
     /// What a stream adds.
     delta: Option<Said>,
     /// What the whole is.
@@ -202,8 +203,8 @@ struct Said {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Usage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
 }
 
 /// How far an answer is.
@@ -223,12 +224,13 @@ struct Reader<'a> {
     /// Bytes of text so far.
     text: usize,
     state: State,
+    usage: Option<Usage>,
 }
 
 impl Reader<'_> {
     async fn whole(mut self, body: &[u8], outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
         self.chunk(body, outlet).await?;
-        if self.text == 0 { Err(empty()) } else { Ok(()) }
+        self.finish(outlet).await
     }
 
     async fn events(
@@ -258,11 +260,19 @@ impl Reader<'_> {
         {
             self.event(&last, outlet).await?;
         }
-        match (self.state, self.text) {
-            (State::Open, _) => Err(error(Fault::Malformed, "the answer has no end")),
-            (State::Finished | State::Done, 0) => Err(empty()),
-            (State::Finished | State::Done, _) => Ok(()),
+        if self.state == State::Open {
+            return Err(error(Fault::Malformed, "the answer has no end"));
         }
+        self.finish(outlet).await
+    }
+
+    async fn finish(self, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
+        if let Some(usage) = self.usage {
+            let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
+            let usage = Token::Usage { prompt: prompt.unwrap_or_default(), completion: completion.unwrap_or_default() };
+            outlet.give(usage).await;
+        }
+        if self.text == 0 { Err(error(Fault::Empty, "an answer without text")) } else { Ok(()) }
     }
 
     async fn event(&mut self, event: &Event, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
@@ -285,7 +295,7 @@ impl Reader<'_> {
         if chunk.error.is_some() {
             return Err(self.failed(json));
         }
-        for choice in chunk.choices.into_iter().flatten().filter(|choice| choice.index == 0) {
+        for choice in chunk.choices.into_iter().flatten().filter(|choice| choice.index.unwrap_or(0) == 0) {
             let said = choice.delta.or(choice.message).unwrap_or_default();
             for text in [said.content, said.refusal].into_iter().flatten().filter(|text| !text.is_empty()) {
                 self.text += text.len();
@@ -294,13 +304,13 @@ impl Reader<'_> {
                 }
                 outlet.give(Token::Text(text)).await;
             }
-            if choice.finish_reason.is_some() {
+            // Some servers write an empty reason into every piece.
+            if choice.finish_reason.is_some_and(|reason| !reason.is_empty()) {
                 self.state = State::Finished;
             }
         }
-        if let Some(usage) = chunk.usage {
-            outlet.give(Token::Usage { prompt: usage.prompt_tokens, completion: usage.completion_tokens }).await;
-        }
+        // Some servers count on with every piece: the last one counts the whole.
+        self.usage = chunk.usage.or(self.usage.take());
         Ok(())
     }
 
@@ -308,8 +318,4 @@ impl Reader<'_> {
         let message = fault::message(json, self.secrets);
         error(Fault::Failed, &message.unwrap_or_else(|| "an error in the middle of an answer".to_owned()))
     }
-}
-
-fn empty() -> ProviderError {
-    error(Fault::Empty, "an answer without text")
 }

@@ -151,14 +151,21 @@ impl Exchange for Asked {
     async fn attempt(&self, client: &Client, outlet: &mut Outlet<Sound>) -> Result<(), ProviderError> {
         let request = self.endpoint.post("application/json", self.body.clone())?;
         let mut answer = outlet.ask(client, request, &self.secrets).await?;
-        if is_text(&answer.content_type()) {
+        let content_type = answer.content_type();
+        if is_text(&content_type) {
             return Err(self.text_instead(Vec::new(), &mut answer, outlet).await);
+        }
+        if let (Format::Pcm(set), Some(told)) = (self.format, answer.rate())
+            && SampleRate::from_hz(told) != Some(set)
+        {
+            let what = format!("sound of {told} Hz where {} Hz are set", set.hz());
+            return Err(error(Fault::Malformed, &what));
         }
         let mut held = Vec::new();
         let mut samples = loop {
             let chunk = outlet.chunk(&mut answer).await?;
             held.extend_from_slice(chunk.as_deref().unwrap_or_default());
-            match begin(self.format, &held, chunk.is_none()) {
+            match begin(self.format, &content_type, &held, chunk.is_none()) {
                 Ok(Some(samples)) => break samples,
                 Ok(None) if chunk.is_none() => return Err(error(Fault::Malformed, "half the head of a WAV file")),
                 Ok(None) => {}
@@ -203,7 +210,7 @@ enum NoSound {
 }
 
 /// How to read the answer that begins with `held`; none while more of it is needed.
-fn begin(format: Format, held: &[u8], is_all: bool) -> Result<Option<Samples>, NoSound> {
+fn begin(format: Format, content_type: &str, held: &[u8], is_all: bool) -> Result<Option<Samples>, NoSound> {
     if held.is_empty() {
         return if is_all { Err(NoSound::Nothing) } else { Ok(None) };
     }
@@ -214,7 +221,10 @@ fn begin(format: Format, held: &[u8], is_all: bool) -> Result<Option<Samples>, N
         return Err(NoSound::Text);
     }
     let compressed = [&b"ID3"[..], b"OggS", b"fLaC"];
-    if compressed.iter().any(|magic| held.starts_with(magic)) {
+    // The first bits of an MPEG frame may be a sample as well, unless it is called what it is.
+    let is_mpeg = ["audio/mpeg", "audio/mp3", "audio/aac"].contains(&content_type)
+        && matches!(held, [0xff, second, ..] if second & 0xe0 == 0xe0);
+    if is_mpeg || compressed.iter().any(|magic| held.starts_with(magic)) {
         return Err(NoSound::Other("compressed sound where samples belong".to_owned()));
     }
     match format {
@@ -288,6 +298,7 @@ impl Samples {
 mod tests {
     use super::*;
 
+    const PCM: &str = "audio/pcm";
     const HZ_24000: Format = Format::Pcm(SampleRate::Hz24000);
 
     #[test]
@@ -324,7 +335,7 @@ mod tests {
     fn text_is_told_from_samples() {
         for text in ["Internal Server Error", "{\"error\": 1}", "<html>\r\n\t", "\u{9519}\u{8bef}\u{20ac}"] {
             assert!(reads_as_text(text.as_bytes()), "{text}");
-            assert_eq!(begin(HZ_24000, text.as_bytes(), true), Err(NoSound::Text));
+            assert_eq!(begin(HZ_24000, PCM, text.as_bytes(), true), Err(NoSound::Text));
         }
         // In the middle of a character.
         assert!(reads_as_text(&"\u{9519}\u{8bef}".as_bytes()[..4]));
@@ -337,16 +348,21 @@ mod tests {
     #[test]
     fn the_beginning_says_what_it_is() {
         let silence = [0; 64];
-        assert_eq!(begin(HZ_24000, &silence[..10], false), Ok(None));
-        assert_eq!(begin(HZ_24000, &silence[..10], true), Ok(Some(Samples::new(SampleRate::Hz24000, 0, None))));
-        assert_eq!(begin(HZ_24000, &[], true), Err(NoSound::Nothing));
+        assert_eq!(begin(HZ_24000, PCM, &silence[..10], false), Ok(None));
+        assert_eq!(begin(HZ_24000, PCM, &silence[..10], true), Ok(Some(Samples::new(SampleRate::Hz24000, 0, None))));
+        assert_eq!(begin(HZ_24000, PCM, &[], true), Err(NoSound::Nothing));
         let file = wav::file(SampleRate::Hz16000, &[0; 32]);
         for format in [HZ_24000, Format::Wav] {
-            assert_eq!(begin(format, &file, false), Ok(Some(Samples::new(SampleRate::Hz16000, 44, Some(64)))));
+            assert_eq!(begin(format, PCM, &file, false), Ok(Some(Samples::new(SampleRate::Hz16000, 44, Some(64)))));
         }
-        assert!(matches!(begin(Format::Wav, &silence, false), Err(NoSound::Other(_))));
+        assert!(matches!(begin(Format::Wav, PCM, &silence, false), Err(NoSound::Other(_))));
         for magic in [&b"ID3\x04"[..], b"OggS", b"fLaC"] {
-            assert!(matches!(begin(HZ_24000, &[magic, &silence].concat(), false), Err(NoSound::Other(_))));
+            assert!(matches!(begin(HZ_24000, PCM, &[magic, &silence].concat(), false), Err(NoSound::Other(_))));
+        }
+        let frame = [&[0xff, 0xf3][..], &silence].concat();
+        assert!(matches!(begin(HZ_24000, "audio/mpeg", &frame, false), Err(NoSound::Other(_))));
+        for (kind, bytes) in [(PCM, &frame[..]), ("audio/mpeg", &silence)] {
+            assert!(matches!(begin(HZ_24000, kind, bytes, false), Ok(Some(_))));
         }
     }
 }
