@@ -53,9 +53,9 @@ impl Document {
                     self.hold(self.0.pointer(reference).unwrap(), value, place, faults);
                     true
                 }
-                "type" => match rule {
-                    Value::Array(types) => types.iter().any(|name| is_of(name, value)),
-                    name => is_of(name, value),
+                "type" => match rule.as_array() {
+                    Some(types) => types.iter().any(|name| is_of(name, value)),
+                    None => is_of(rule, value),
                 },
                 "enum" => rule.as_array().unwrap().contains(value),
                 "anyOf" | "oneOf" => rule.as_array().unwrap().iter().any(fits),
