@@ -32,6 +32,11 @@ pub use script::{Hear, Heard, RATE_HZ, Say, Script, Think, Turn, in_turn, tone};
 /// How long what must come may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Requests that are kept; later ones are answered all the same.
+const MAX_ASKED: usize = 100_000;
+/// Recordings that are kept, the latest ones: each is some hundred KiB.
+const MAX_FILES: usize = 64;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -56,7 +61,7 @@ pub struct Asked {
     pub key: Option<String>,
     /// The fields; those of a form are text.
     pub fields: Value,
-    /// The file of a form.
+    /// The file of a form; emptied once 64 later requests came.
     pub file: Vec<u8>,
     /// When the first piece of the answer went out.
     pub answered: Option<Instant>,
@@ -179,12 +184,19 @@ impl Shared {
         (state.script.clone(), mishap)
     }
 
-    /// Keeps a request; gives its place.
+    /// Keeps a request while there is room; gives its place.
     fn note(&self, asked: Asked) -> usize {
         let mut at = 0;
         self.asked.send_modify(|all| {
             at = all.len();
-            all.push(asked);
+            if at < MAX_ASKED {
+                all.push(asked);
+            } else {
+                at = usize::MAX;
+            }
+            if let Some(old) = all.len().checked_sub(MAX_FILES + 1).and_then(|old| all.get_mut(old)) {
+                old.file = Vec::new();
+            }
         });
         at
     }
@@ -201,4 +213,30 @@ impl Shared {
 #[expect(clippy::disallowed_methods, reason = "delays are fixed in real time, or in a test's virtual time")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recordings_are_forgotten_and_requests_kept() {
+        let state = Mutex::new(State { script: Script::default(), mishaps: Vec::new() });
+        let shared = Shared { state, asked: watch::channel(Vec::new()).0 };
+        let stage = Stage::Transcription;
+        let asked = Asked {
+            stage,
+            at: now(),
+            key: None,
+            fields: Value::Null,
+            file: vec![1],
+            answered: None,
+            pieces: 0,
+            end: None,
+        };
+        assert!((0..MAX_FILES + 3).all(|at| shared.note(asked.clone()) == at));
+        let kept = shared.asked.borrow();
+        assert_eq!(kept.len(), MAX_FILES + 3);
+        assert!(kept.iter().enumerate().all(|(at, asked)| asked.file.is_empty() == (at < 3)));
+    }
 }

@@ -512,6 +512,18 @@ async fn a_connection_is_opened_ahead_once_and_used() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_that_its_server_closed_costs_nothing_but_a_new_one() {
+    let good = || answer(200, JSON, "", r#"{"text": "yes"}"#);
+    let closing = [good(), vec![Step::Close]].concat();
+    let peer = Peer::start([closing, good()]).await;
+    let provider = hearing(&peer);
+    for _ in 0..2 {
+        assert_eq!(provider.transcribe(spoken()).await.unwrap(), "yes");
+    }
+    assert_eq!(peer.connections(), 2);
+}
+
+#[tokio::test]
 async fn nobody_there_is_unreachable_and_warming_it_harmless() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = Url::parse(&format!("http://{}/v1", listener.local_addr().unwrap())).unwrap();
