@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "audio-worker/src/agent/survey/plan.rs",
     "audio-worker/src/agent/survey/report.rs",
     "audio-worker/src/agent/survey/words.rs",
+    "audio-worker/src/agent/survey/words",
     "audio-worker/src/agents_file.rs",
     "audio-worker/src/agents_file",
     "audio-worker/src/turn.rs",

@@ -35,7 +35,7 @@ pub(super) fn number(said: &[String], language: &Language) -> Option<u64> {
         let goes_on =
             language.joints.contains(&word) && rest.get(1..).is_some_and(|rest| piece(rest, language).is_some());
         let takes_more = matches!(pieces.last(), Some(Piece::Ten(_) | Piece::Power(_)));
-        is_over |= !pieces.is_empty() && !(goes_on && takes_more);
+        is_over |= !(pieces.is_empty() || goes_on && takes_more);
         // Less than nothing is no answer to any question.
         if matches!(word, "minus" | "negative" | "moins" | "menos") {
             return None;
