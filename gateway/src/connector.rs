@@ -92,11 +92,21 @@ pub(crate) fn channel(endpoint: &Endpoint, address: SocketAddr, tls: Option<&Wor
 
 /// What a worker's status comes down to when the connection failed and not the worker; `None` otherwise.
 pub(crate) fn cause(status: &Status) -> Option<String> {
+    root(status).map(ToString::to_string)
+}
+
+/// Whether nobody listens there, as the machine itself says.
+pub(crate) fn is_refused(status: &Status) -> bool {
+    let error = root(status).and_then(|root| root.downcast_ref::<io::Error>());
+    error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn root(status: &Status) -> Option<&(dyn Error + 'static)> {
     let mut root = status.source()?;
     while let Some(source) = root.source() {
         root = source;
     }
-    Some(root.to_string())
+    Some(root)
 }
 
 /// The error of TLS in an error of a connection, if it is one.

@@ -17,8 +17,9 @@ use tokio::{
 
 use crate::config::WorkerAddress;
 
-/// How often the name is resolved.
-const RESOLVE_EVERY: Duration = Duration::from_secs(5);
+/// How often the name is resolved: with a resolver that takes its time, and a worker that is asked before it listens, a new
+/// worker still gets calls within five seconds.
+const RESOLVE_EVERY: Duration = Duration::from_secs(2);
 /// The same while no worker is known.
 const RESOLVE_EVERY_WHEN_EMPTY: Duration = Duration::from_millis(500);
 /// How long a resolver may take.
@@ -193,6 +194,29 @@ mod tests {
         }
         drop(calls);
         assert!(fleet.workers().iter().all(|worker| worker.load() == 0));
+    }
+
+    #[test]
+    fn one_that_came_and_one_that_went_leave_no_trace_after_as_many_calls() {
+        for seed in 0..50 {
+            let (fleet, mut random) = (fleet(3), draws());
+            (0..seed).for_each(|_| {
+                random(1);
+            });
+            let mut call = || choose(&mut fleet.workers(), &mut random).unwrap().occupy();
+            let mut calls: Vec<_> = (0..100).map(|_| call()).collect();
+            // Number 1 goes, number 4 comes. Of the calls that were there, every second one ends meanwhile.
+            fleet.update((2..=4).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect());
+            for n in 0..100 {
+                calls.push(call());
+                if n % 2 == 0 {
+                    calls.remove(n / 2);
+                }
+            }
+            let loads: Vec<_> = fleet.workers().iter().map(|worker| worker.load()).collect();
+            let (least, most) = (*loads.iter().min().unwrap(), *loads.iter().max().unwrap());
+            assert!((most - least) * 3 * 5 <= loads.iter().sum(), "seed {seed}: {loads:?}");
+        }
     }
 
     #[test]

@@ -42,6 +42,9 @@ const ATTEMPT_LIMIT: Duration = Duration::from_millis(1500);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long a worker that is full is left out, unless it says so itself.
 const AVOID_FULL: Duration = Duration::from_secs(1);
+/// How long a worker is left out whose machine says that nobody listens: it costs no time to ask, and a new worker is in
+/// DNS a moment before it listens.
+const AVOID_REFUSED: Duration = Duration::from_secs(1);
 /// How long a worker that cannot be reached or is about to stop is left out.
 const AVOID_GONE: Duration = Duration::from_secs(5);
 /// Longest reason why an instruction was not taken.
@@ -320,7 +323,8 @@ impl From<&Status> for Refusal {
             Code::Unavailable => {
                 let drains = tonic_types::StatusExt::get_details_error_info(status).is_some();
                 let why = if drains { NoWorker::Full } else { NoWorker::Unreachable };
-                Self { why, avoid: AVOID_GONE, elsewhere: true }
+                let avoid = if connector::is_refused(status) { AVOID_REFUSED } else { AVOID_GONE };
+                Self { why, avoid, elsewhere: true }
             }
             // All workers have the same agents; asking another only delays the fallback.
             Code::NotFound => Self { why: NoWorker::UnknownAgent, avoid: Duration::ZERO, elsewhere: false },
@@ -448,6 +452,18 @@ mod tests {
             early = asking => panic!("the call gave up without asking the worker: {:?}", early.unwrap().unwrap_err()),
         }
         following.abort();
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_does_not_listen_yet_is_left_out_for_a_moment_only() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let endpoint = connector::endpoint(address, None).unwrap();
+        let mut client = VoiceServiceClient::new(connector::channel(&endpoint, address, None));
+        let refused = Refusal::from(&client.get_info(v1::GetInfoRequest {}).await.unwrap_err());
+        let expected = Refusal { why: NoWorker::Unreachable, avoid: AVOID_REFUSED, elsewhere: true };
+        assert_eq!(refused, expected);
     }
 
     #[test]
