@@ -73,6 +73,9 @@ struct Arguments {
     /// Leave out silent frames.
     #[arg(long)]
     suppress_silence: bool,
+    /// Do not compare what is heard with what was said: for many long calls.
+    #[arg(long)]
+    no_echo: bool,
     /// Print the reports as JSON.
     #[arg(long)]
     json: bool,
@@ -218,6 +221,7 @@ impl Arguments {
         plan.frames = FramePlan { sizes: self.frame_bytes.clone(), suppress_silence: self.suppress_silence };
         plan.digits.clone_from(&self.dtmf);
         plan.hangup_after = self.hangup_after;
+        plan.compares_echo = !self.no_echo;
         plan.quirks = Quirks::from(&self.quirks);
         Ok(plan)
     }

@@ -52,6 +52,9 @@ pub struct CallPlan {
     pub status_callback: Option<(Method, Url)>,
     /// What becomes of a `<Dial>`.
     pub transfer: Transfer,
+    /// Whether what was heard is compared with what was said, at the price of a tenth of a second of processor time for
+    /// each half minute; many long calls of one process would hold each other up when they end.
+    pub compares_echo: bool,
     /// What Twilio leaves open.
     pub quirks: Quirks,
     /// Counters to watch while the call runs.
@@ -135,6 +138,7 @@ impl CallPlan {
             fallback: None,
             status_callback: None,
             transfer: Transfer::default(),
+            compares_echo: true,
             quirks: Quirks::default(),
             progress: Arc::default(),
         }

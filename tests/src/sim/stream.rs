@@ -38,6 +38,7 @@ const EXTRA_EVERY: u64 = 10;
 /// A stream that is up: everything but the socket.
 pub(super) struct Stream<'a> {
     quirks: &'a Quirks,
+    compares_echo: bool,
     progress: &'a Progress,
     writer: Writer,
     outgoing: Outgoing,
@@ -84,6 +85,7 @@ pub(super) async fn run(
     digits.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
     let mut stream = Stream {
         quirks: &plan.quirks,
+        compares_echo: plan.compares_echo,
         progress: &plan.progress,
         writer,
         outgoing: Outgoing::new(plan.speech_mulaw(), seam.offset, &plan.frames),
@@ -279,7 +281,7 @@ impl Stream<'_> {
         let stats = self.playout.stats().clone();
         let (heard, gaps) = self.playout.into_heard();
         let sent = self.outgoing.into_sent();
-        let echo = Echoed::find(&sent, &heard, &gaps);
+        let echo = self.compares_echo.then(|| Echoed::find(&sent, &heard, &gaps)).flatten();
         StreamReport {
             stream_sid: self.writer.identity().stream_sid.clone(),
             url: String::new(),
