@@ -17,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces proto-lint buf grpc neighbours
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces proto-lint buf grpc neighbours scale
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ down: ## Stop it
 
 containers: ## Test the images: calls through one and three workers (needs docker; as root, installs it)
 	.ci/containers
+
+scale: ## Of that test only the part in which workers come and go under calls
+	.ci/containers scale
 
 twilio-python: ## Twilio's own Python library against the simulated Twilio and the gateway (needs python3; fetches it)
 	.ci/twilio-python
