@@ -17,10 +17,10 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces proto-lint buf grpc neighbours scale
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces proto-lint buf grpc neighbours scale bench-telemetry bench-tls
 
 help: ## What can be done
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # One build each: together, cargo would give each service the features that only the other one asks for.
 pair: ## Build both services, optimised
@@ -69,6 +69,16 @@ bench-edge: pair ## Webhooks at RATE=200 a second, setup and the list of calls b
 	$(RELEASE)/bench --edge --calls $(CALLS) --rate $(RATE) --seconds $(SECONDS)
 
 bench-edge: CALLS = 200
+
+bench-telemetry: pair ## What 1 % of traces and scrapes every 5 s cost, by turns without and with them
+	$(CARGO_BUILD) -p tests --bin bench
+	$(RELEASE)/bench --compare telemetry --calls $(CALLS) --seconds $(SECONDS)
+
+bench-tls: pair ## What mutual TLS between the pair costs, likewise
+	$(CARGO_BUILD) -p tests --bin bench
+	$(RELEASE)/bench --compare mutual-tls --calls $(CALLS) --seconds $(SECONDS)
+
+bench-telemetry bench-tls: CALLS = 300
 
 bench-dsp: ## Nanoseconds of the signal path per frame of 20 ms
 	cargo bench --locked -p audio-worker --bench dsp

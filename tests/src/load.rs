@@ -2,15 +2,20 @@
 //!
 //! `load/call.rs` is one call, `load/script.rs` what it says and how a tone is found in the reply,
 //! `load/bench.rs` a measured step against a pair of processes, `load/edge.rs` webhooks and lists beside calls, `load/table.rs` its report,
-//! `load/procfs.rs` what Linux says about a process, `load/histogram.rs` a bounded histogram. The load
-//! measures itself too: a run in which it was the bottleneck is no measurement.
+//! `load/procfs.rs` what Linux says about a process, `load/scrape.rs` how long it takes to tell its metrics, `load/histogram.rs` a
+//! bounded histogram. `load/compare.rs` is steps with and without something, traces say, for which there is `load/sink.rs`, or
+//! `load/certificates.rs`. The load measures itself too: a run in which it was the bottleneck is no measurement.
 
 mod bench;
 mod call;
+mod certificates;
+mod compare;
 mod edge;
 mod histogram;
 mod procfs;
+mod scrape;
 mod script;
+mod sink;
 mod table;
 
 use std::{
@@ -30,10 +35,14 @@ use tokio::{
 };
 
 pub use bench::{BenchPlan, Latency, Memory, ProcessCost, Slope, StepReport, ThreadCost, measure};
+pub use certificates::issue_certificates;
+pub use compare::{Comparison, Ratio, Round};
 pub use edge::{EdgePlan, EdgeReport, measure_edge};
 pub use histogram::Histogram;
 pub use procfs::resident_kib;
+pub use scrape::ScrapeCost;
 pub use script::{Script, holds_tone};
+pub use sink::TraceSink;
 pub use table::{edge_markdown, markdown};
 
 use self::{

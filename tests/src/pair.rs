@@ -101,6 +101,11 @@ impl PairSettings {
             own_groups: false,
         })
     }
+
+    /// How the halves speak to each other: with certificates they speak TLS.
+    fn scheme(&self) -> &'static str {
+        if self.environment.iter().any(|(name, _)| name == "TLS_CERT") { "https" } else { "http" }
+    }
 }
 
 /// A process to look at from outside.
@@ -110,6 +115,8 @@ pub struct Watched {
     pub name: String,
     /// Its process id.
     pub pid: u32,
+    /// Where it tells its metrics.
+    pub operations: SocketAddr,
 }
 
 /// A running pair.
@@ -149,7 +156,7 @@ impl PairProcesses {
                 ("SERVER_HOST", &addresses.gateway.ip().to_string()),
                 ("SERVER_PORT", &addresses.gateway.port().to_string()),
                 ("OPS_LISTEN", &addresses.gateway_ops.to_string()),
-                ("WORKER_URL", &format!("http://{}", addresses.worker)),
+                ("WORKER_URL", &format!("{}://{}", settings.scheme(), addresses.worker)),
             ],
         )?;
         let auth_token = settings.auth_token.split(',').next().unwrap_or_default().trim().to_owned();
@@ -180,8 +187,8 @@ impl PairProcesses {
 
     /// Both processes, the gateway first.
     pub fn watched(&self) -> Vec<Watched> {
-        [&self.gateway, &self.worker]
-            .map(|process| Watched { name: process.name.to_owned(), pid: process.child.id() })
+        let both = [(&self.gateway, self.addresses.gateway_ops), (&self.worker, self.addresses.worker_ops)];
+        both.map(|(process, operations)| Watched { name: process.name.to_owned(), pid: process.child.id(), operations })
             .to_vec()
     }
 

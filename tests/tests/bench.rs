@@ -58,7 +58,8 @@ async fn stand_in_service() {
     let Ok(ops) = std::env::var("OPS_LISTEN") else {
         return;
     };
-    let server = StandIn::new(echo).page("/readyz", 200, "ready");
+    let metrics = std::env::var("METRICS_OF_THE_STAND_IN").unwrap_or_default();
+    let server = StandIn::new(echo).page("/readyz", 200, "ready").page("/metrics", 200, &metrics);
     tokio::spawn(listen(ops, server.clone()));
     match std::env::var("SERVER_PORT") {
         Ok(port) => listen(format!("127.0.0.1:{port}"), server).await,
@@ -126,7 +127,7 @@ fn bench_measures_and_writes_its_results() {
     let (directory, program) = program("bench", SERVE);
     let json = directory.join("out.json");
     let output = Command::new(env!("CARGO_BIN_EXE_bench"))
-        .args(["--calls", "1,4", "--seconds", "3"])
+        .args(["--calls", "1,4", "--seconds", "3", "--scrape", "--env", "METRICS_OF_THE_STAND_IN=tandem_up 1"])
         .arg("--gateway-bin")
         .arg(&program)
         .arg("--worker-bin")
@@ -150,6 +151,11 @@ fn bench_measures_and_writes_its_results() {
         assert!(step["tones"].as_u64().unwrap() >= 2 * calls, "{said}");
         assert!(step["latency"]["p50_ms"].as_f64().unwrap() < 100.0, "{said}");
         assert!(step["memory"][0]["loaded_kib"].as_u64().unwrap() > 0, "{said}");
+        for (scrape, name) in step["scrapes"].as_array().unwrap().iter().zip(["gateway", "worker"]) {
+            assert_eq!((scrape["name"].as_str(), scrape["scrapes"].as_u64()), (Some(name), Some(1)), "{said}");
+            assert_eq!(scrape["bytes"], "tandem_up 1".len(), "{said}");
+            assert!(scrape["max_ms"].as_f64().unwrap() > 0.0, "{said}");
+        }
     }
     assert!(said.contains("| calls | frames sent |"), "{said}");
     fs::remove_dir_all(directory).unwrap();

@@ -5,11 +5,14 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use ::tests::{
-    load::{BenchPlan, EdgePlan, EdgeReport, StepReport, edge_markdown, markdown, measure, measure_edge},
+    load::{
+        BenchPlan, Comparison, EdgePlan, EdgeReport, Round, StepReport, TraceSink, edge_markdown, issue_certificates,
+        markdown, measure, measure_edge,
+    },
     pair::{PairProcesses, PairSettings},
 };
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -47,6 +50,18 @@ struct Arguments {
     /// After the steps, the last of them again for so many minutes, to see whether memory grows.
     #[arg(long, default_value_t = 0)]
     soak_minutes: u64,
+    /// More environment for both services, after what this program sets.
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
+    environment: Vec<(String, String)>,
+    /// Asks both for `/metrics` every 5 s while they are measured.
+    #[arg(long)]
+    scrape: bool,
+    /// The steps with and without this, in turn, with a pair started anew for each round.
+    #[arg(long, conflicts_with_all = ["edge", "soak_minutes"])]
+    compare: Option<Variation>,
+    /// Rounds of `--compare`, each without and then with it.
+    #[arg(long, default_value_t = 2)]
+    rounds: u32,
     /// Instead of the steps: webhooks and the list of calls beside as many calls as the first step has.
     #[arg(long)]
     edge: bool,
@@ -67,12 +82,22 @@ struct Arguments {
     markdown: Option<PathBuf>,
 }
 
+/// What may be compared with a pair that has neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Variation {
+    /// One trace in a hundred goes to a collector, and both are asked for their metrics.
+    Telemetry,
+    /// Mutual TLS between the pair.
+    MutualTls,
+}
+
 #[derive(Serialize)]
 struct Results {
     /// Processors of the machine, which the load shares with the pair.
     processors: usize,
     steps: Vec<StepReport>,
     edge: Option<EdgeReport>,
+    comparison: Option<Comparison>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -95,18 +120,62 @@ async fn main() -> anyhow::Result<ExitCode> {
     // The load comes as fast as it can be set up; that is not what is measured.
     let environment = [("MAX_CALLS_PER_SECOND", "0"), ("API_TOKENS", API_TOKEN), ("API_REQUESTS_PER_SECOND", "1000")];
     settings.environment.extend(environment.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let pair = PairProcesses::start(&settings).await?;
-    let (steps, edge) = match arguments.edge {
-        true => (Vec::new(), Some(run_edge(&arguments, &pair).await?)),
-        false => (run(&arguments, &pair).await?, None),
-    };
-    pair.stop(STOP_LIMIT).await?;
-    let results = Results { processors: std::thread::available_parallelism().map_or(1, usize::from), steps, edge };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut results = Results { processors, steps: Vec::new(), edge: None, comparison: None };
+    match arguments.compare {
+        Some(variation) => results.comparison = Some(compare(&arguments, &settings, variation).await?),
+        None => {
+            settings.environment.extend_from_slice(&arguments.environment);
+            let pair = PairProcesses::start(&settings).await?;
+            match arguments.edge {
+                true => results.edge = Some(run_edge(&arguments, &pair).await?),
+                false => results.steps = run(&arguments, &pair, arguments.scrape).await?,
+            }
+            pair.stop(STOP_LIMIT).await?;
+        }
+    }
     write(&arguments, &results)?;
     let good = |step: &StepReport| step.invalid.is_empty() && step.frames_lost == 0;
     let is_edge_good = |edge: &EdgeReport| edge.invalid.is_empty() && edge.frames_lost == 0;
-    let is_good = results.steps.iter().all(good) && results.edge.as_ref().is_none_or(is_edge_good);
+    let mut steps = results.steps.iter().chain(results.comparison.iter().flat_map(Comparison::steps));
+    let is_good = steps.all(good) && results.edge.as_ref().is_none_or(is_edge_good);
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Rounds without and with `variation`.
+async fn compare(arguments: &Arguments, settings: &PairSettings, variation: Variation) -> anyhow::Result<Comparison> {
+    let sink = TraceSink::start().await.context("no port for traces")?;
+    let of_name = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let (what, varied) = match variation {
+        Variation::Telemetry => (
+            "telemetry",
+            vec![
+                of_name("OTEL_EXPORTER_OTLP_ENDPOINT", &sink.url()),
+                of_name("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+                of_name("OTEL_TRACES_SAMPLER_ARG", "0.01"),
+            ],
+        ),
+        Variation::MutualTls => ("mutual TLS", issue_certificates(&settings.logs)?),
+    };
+    let mut rounds = Vec::new();
+    for round in 0..arguments.rounds.saturating_mul(2) {
+        let is_varied = round % 2 == 1;
+        progress(&format!("round {}: {}", round + 1, if is_varied { what } else { "base" }));
+        let mut settings = settings.clone();
+        if is_varied {
+            settings.environment.extend_from_slice(&varied);
+        }
+        settings.environment.extend_from_slice(&arguments.environment);
+        let pair = PairProcesses::start(&settings).await?;
+        let scrape = arguments.scrape || (is_varied && variation == Variation::Telemetry);
+        let steps = run(arguments, &pair, scrape).await?;
+        pair.stop(STOP_LIMIT).await?;
+        rounds.push(Round { is_varied, steps });
+    }
+    if variation == Variation::Telemetry {
+        progress(&format!("{} spans came", sink.spans()));
+    }
+    Ok(Comparison::new(what.to_owned(), rounds))
 }
 
 async fn run_edge(arguments: &Arguments, pair: &PairProcesses) -> anyhow::Result<EdgeReport> {
@@ -124,7 +193,7 @@ async fn run_edge(arguments: &Arguments, pair: &PairProcesses) -> anyhow::Result
     .await
 }
 
-async fn run(arguments: &Arguments, pair: &PairProcesses) -> anyhow::Result<Vec<StepReport>> {
+async fn run(arguments: &Arguments, pair: &PairProcesses, scrape: bool) -> anyhow::Result<Vec<StepReport>> {
     let call = pair.call_plan()?;
     let watched = pair.watched();
     let plan = |calls: u32, window: Duration| BenchPlan {
@@ -133,6 +202,7 @@ async fn run(arguments: &Arguments, pair: &PairProcesses) -> anyhow::Result<Vec<
         calls,
         window,
         threads: arguments.load_threads.unwrap_or(calls.div_ceil(CALLS_PER_THREAD)),
+        scrape,
     };
     // One call first: what it leaves behind is not a cost of the calls that follow.
     progress("warming up");
@@ -162,7 +232,14 @@ fn warm_memory(watched: &[tests::pair::Watched]) -> anyhow::Result<Vec<u64>> {
 
 #[expect(clippy::print_stdout, reason = "the table is the output")]
 fn write(arguments: &Arguments, results: &Results) -> anyhow::Result<()> {
-    let table = results.edge.as_ref().map_or_else(|| markdown(&results.steps), edge_markdown);
+    let table = match (&results.edge, &results.comparison) {
+        (Some(edge), _) => edge_markdown(edge),
+        (None, Some(comparison)) => {
+            let steps: Vec<_> = comparison.steps().cloned().collect();
+            format!("{}\nAll rounds, in order:\n\n{}", comparison.markdown(), markdown(&steps))
+        }
+        (None, None) => markdown(&results.steps),
+    };
     let json = serde_json::to_string_pretty(results)?;
     println!("{table}");
     match &arguments.json {
@@ -175,6 +252,14 @@ fn write(arguments: &Arguments, results: &Results) -> anyhow::Result<()> {
         std::fs::write(path, table).with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// `NAME=VALUE`.
+fn variable(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("must be NAME=VALUE"),
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "progress goes to standard error")]

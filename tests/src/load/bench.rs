@@ -6,9 +6,10 @@ use serde::Serialize;
 use tokio::time::{sleep, sleep_until};
 
 use super::{
-    Histogram, Load, THREAD_NAME,
+    Histogram, Load, ScrapeCost, THREAD_NAME,
     call::now,
     procfs::{self, Cpu, ProcessCpu},
+    scrape::scrape,
 };
 use crate::{pair::Watched, sim::CallPlan};
 
@@ -37,6 +38,8 @@ pub struct BenchPlan<'a> {
     pub window: Duration,
     /// Threads of the load.
     pub threads: u32,
+    /// Ask the servers for their metrics in the window.
+    pub scrape: bool,
 }
 
 /// How long something took, in ms.
@@ -129,6 +132,8 @@ pub struct StepReport {
     pub cost: Vec<ProcessCost>,
     /// By process.
     pub memory: Vec<Memory>,
+    /// By process; empty when nobody asked.
+    pub scrapes: Vec<ScrapeCost>,
     /// 99th percentile of how late the load sent its frames, in ms.
     pub lateness_p99_ms: f64,
     /// Share of one processor that the busiest thread of the load used.
@@ -147,6 +152,8 @@ pub async fn measure(plan: &BenchPlan<'_>, idle_kib: &[u64]) -> anyhow::Result<S
     load.set_measuring(true);
     let mut samples = vec![Vec::new(); plan.watched.len()];
     let end = begin + plan.window;
+    let scraped = if plan.scrape { plan.watched.to_vec() } else { Vec::new() };
+    let scraping = tokio::spawn(scrape(scraped, end));
     loop {
         for (watched, samples) in plan.watched.iter().zip(&mut samples) {
             let kib = procfs::resident_kib(watched.pid)?;
@@ -160,6 +167,7 @@ pub async fn measure(plan: &BenchPlan<'_>, idle_kib: &[u64]) -> anyhow::Result<S
     load.set_measuring(false);
     let seconds = begin.elapsed().as_secs_f64();
     let after = snapshot(plan.watched)?;
+    let scrapes = scraping.await?;
     let seen = load.finish().await?;
     let frames = seen.sent as f64;
     let cost = costs(plan.watched, (&before, &after), (frames, seconds));
@@ -184,6 +192,10 @@ pub async fn measure(plan: &BenchPlan<'_>, idle_kib: &[u64]) -> anyhow::Result<S
         let busy = load_busy * 100.0;
         invalid.push(format!("a thread of the load was {busy:.0} % busy"));
     }
+    let scrapes = scrapes.unwrap_or_else(|error| {
+        invalid.push(format!("{error:#}"));
+        Vec::new()
+    });
     Ok(StepReport {
         calls: plan.calls,
         seconds,
@@ -197,6 +209,7 @@ pub async fn measure(plan: &BenchPlan<'_>, idle_kib: &[u64]) -> anyhow::Result<S
         us_per_frame: cost.iter().map(|cost| cost.user_us_per_frame + cost.system_us_per_frame).sum(),
         cost,
         memory: memory(plan, idle_kib, samples),
+        scrapes,
         lateness_p99_ms: milliseconds(lateness),
         load_busy,
         invalid,

@@ -17,9 +17,20 @@ pub fn markdown(steps: &[StepReport]) -> String {
     for step in steps {
         text.push_str(&processes(step));
     }
+    if steps.iter().any(|step| !step.scrapes.is_empty()) {
+        text.push_str("\n| calls | /metrics of | asked | median ms | max ms | KiB |\n|---:|---|---:|---:|---:|---:|\n");
+    }
+    for (step, scrape) in steps.iter().flat_map(|step| step.scrapes.iter().map(move |scrape| (step, scrape))) {
+        let kib = scrape.bytes as f64 / 1024.0;
+        // Writing to a string cannot fail; so below.
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {:.2} | {:.2} | {kib:.1} |",
+            step.calls, scrape.name, scrape.scrapes, scrape.median_ms, scrape.max_ms
+        );
+    }
     for step in steps {
         for why in &step.invalid {
-            // Writing to a string cannot fail; so below.
             let _ = writeln!(text, "\nINVALID ({} calls): {why}", step.calls);
         }
     }
