@@ -21,6 +21,7 @@ use crate::{
     agent::{Act, Agent, Heard},
     conversations::Phase,
     dsp::ResampleError,
+    metrics::Metrics,
     pipeline::{Downlink, Uplink},
     traces::Utterances,
     turn::{EndReason, Input, Stats, Turn, reply},
@@ -110,7 +111,7 @@ impl Conversation {
         outbound: Outbound,
         phase: watch::Receiver<Phase>,
         utterances: Utterances,
-        telling: Telling,
+        (metrics, telling): (Metrics, Telling),
     ) -> Result<Self, ConversationError> {
         let began = now();
         Ok(Self {
@@ -127,7 +128,7 @@ impl Conversation {
             codes: Vec::new(),
             missed_samples: 0,
             seen: Seen::default(),
-            news: Uncounted::new(telling.metrics().clone(), began),
+            news: Uncounted::new(metrics, began),
             telling,
             utterances,
         })
@@ -140,7 +141,7 @@ impl Conversation {
         loop {
             let room = self.forward();
             if self.news.is_due() {
-                self.news.tell((self.turn.stats(), self.seen));
+                self.news.tell((self.turn.stats(), self.seen), self.agent.stats());
             }
             if let Some(reason) = self.turn.ended() {
                 return Ok(reason);
@@ -170,8 +171,7 @@ impl Conversation {
     /// What was counted at the end, by the core and by the driver; Prometheus is told of it.
     pub(crate) fn finish(&mut self) -> (Stats, Seen) {
         let stats = (self.turn.stats(), self.seen);
-        self.news.tell(stats);
-        self.telling.left(&self.agent.stats());
+        self.news.tell(stats, self.agent.stats());
         stats
     }
 
@@ -281,6 +281,7 @@ impl Conversation {
             Act::Continue => Input::Continue,
             Act::Report(report) => {
                 self.telling.report(&report);
+                self.news.report(&report);
                 Input::Report(report)
             }
             Act::Fail { reason } => return Err(ConversationError::Agent(reason)),

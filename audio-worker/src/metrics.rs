@@ -10,16 +10,16 @@ use telemetry::{
     traces,
 };
 
-mod talk;
-
-use talk::TalkInstruments;
-
 use crate::{
     agent::{AgentStats, Report},
     conversation::Seen,
     conversations::{Conversations, Phase},
     turn::{EndReason, Stats},
 };
+
+mod talk;
+
+use talk::Talk;
 
 /// Lateness, in seconds: a frame is 20 ms, and what is sent leads by 200.
 const LATE_SECONDS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0];
@@ -41,7 +41,6 @@ pub(crate) struct Metrics(Arc<Instruments>);
 #[derive(Debug)]
 struct Instruments {
     register: Register,
-    talk: TalkInstruments,
     live: IntGauge,
     capacity: IntGauge,
     draining: IntGauge,
@@ -60,6 +59,7 @@ struct Instruments {
     interrupts: IntCounter,
     orders: IntCounterVec,
     late_seconds: Histogram,
+    talk: Talk,
     caller_hop: SpreadTotal,
     agent_hop: SpreadTotal,
     handshakes_failed: IntCounter,
@@ -84,7 +84,6 @@ impl Metrics {
     pub(crate) fn new() -> Result<Self, metrics::Error> {
         let names = Register::new("tandem_worker", env!("CARGO_PKG_VERSION"))?;
         let metrics = Self(Arc::new(Instruments {
-            talk: TalkInstruments::new(&names)?,
             live: names.gauge("live_conversations", "Conversations under way")?,
             capacity: names.gauge("conversations_limit", "WORKER_MAX_CALLS")?,
             draining: names.gauge("draining", "1 while no new conversations are taken")?,
@@ -114,6 +113,7 @@ impl Metrics {
                 "How late a conversation's audio was sent at worst",
                 &LATE_SECONDS,
             )?,
+            talk: Talk::new(&names)?,
             caller_hop: names.spread("hop_seconds", HOP, ("audio", "caller"))?,
             agent_hop: names.spread("hop_seconds", HOP, ("audio", "agent"))?,
             handshakes_failed: names.counter(
@@ -157,22 +157,22 @@ impl Metrics {
         at.agent_hop.take(&mut hops.agent);
     }
 
+    /// The agent of a conversation counted `stats`, of which `told` was told before.
+    pub(crate) fn agent_counted(&self, stats: &AgentStats, told: &AgentStats) {
+        self.0.talk.counted(stats, told);
+    }
+
+    /// An agent told something, at most a few times a second.
+    pub(crate) fn agent_reported(&self, report: &Report) {
+        self.0.talk.reported(report);
+    }
+
     /// A conversation ended after so many seconds, and everything that it counted was told.
     pub(crate) fn ended(&self, reason: EndReason, lasted_s: f64, turn: &Stats) {
         let at = &*self.0;
         at.ended.with_label_values(&[reason.label()]).inc();
         at.conversation_seconds.observe(lasted_s);
         at.late_seconds.observe(turn.late_peak.as_secs_f64());
-    }
-
-    /// An agent told something.
-    pub(crate) fn reported(&self, report: &Report) {
-        self.0.talk.report(report);
-    }
-
-    /// An agent left, and counted this.
-    pub(crate) fn talked(&self, stats: &AgentStats) {
-        self.0.talk.counted(stats);
     }
 
     /// Where lines of transcripts that are dropped are counted.

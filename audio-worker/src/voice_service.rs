@@ -60,9 +60,10 @@ impl VoiceService for Voice {
         let (outbound, responses) = mpsc::channel(OUTBOUND_MESSAGES);
         let _ = outbound.try_send(Box::new(Ok(self.ready())));
         let (phase, utterances) = (self.conversations.watch_phase(), Utterances::below(&span));
-        let about = (&*printable(&open.call_id), staff.agent(), staff.language());
-        let telling = Telling::new(self.metrics.clone(), self.transcripts.as_ref(), about);
-        let conversation = Conversation::new(agent, staff, inbound, outbound.clone(), phase, utterances, telling)
+        let call_id = printable(&open.call_id);
+        let telling = Telling::new(self.transcripts.as_ref(), &call_id, staff.agent(), staff.language());
+        let told = (self.metrics.clone(), telling);
+        let conversation = Conversation::new(agent, staff, inbound, outbound.clone(), phase, utterances, told)
             .map_err(Problem::Conversation)?;
         self.conversations.count_opened();
         // Boxed: an async function holds its arguments twice, and a task is as large as its largest moment.

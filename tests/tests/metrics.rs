@@ -1,7 +1,16 @@
 //! What both services tell Prometheus of calls.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use audio_worker::{
+    agent::{Act, Agent, AgentStats, Agents, Heard, Report, Stage, Turn},
+    provider::Fault,
+    turn_taking,
+};
 use tests::{
     line::{Line, signed},
     sim::{CallPlan, post_form},
@@ -46,6 +55,59 @@ async fn a_call_is_seen_while_it_lives_and_counted_when_it_ends() {
     for (samples, name) in [(&gateway, "tandem_gateway_hop_seconds"), (&worker, "tandem_worker_hop_seconds")] {
         let frames = |of: &str| samples.of(&format!("{name}_count{{audio=\"{of}\"}}")).unwrap();
         assert!(frames("caller") >= 50.0 * audio && frames("agent") > 0.0, "{}", samples.0);
+    }
+    stack.stop().await;
+}
+
+/// Answers a turn, and a provider of its own fails, as soon as it hears something.
+#[derive(Debug, Default)]
+struct Talkative {
+    acts: VecDeque<Act>,
+    turns: u64,
+}
+
+impl Agent for Talkative {
+    fn hear(&mut self, heard: Heard<'_>) {
+        if matches!(heard, Heard::Audio(_)) && self.turns == 0 {
+            self.turns = 1;
+            let turn = Turn { first_sent: Some(Duration::from_millis(640)), ..Turn::default() };
+            let (stage, fault) = (Stage::TextToSpeech, Fault::Busy);
+            let reports = [Report::Turn(turn), Report::Fault { stage, fault, detail: String::new() }];
+            self.acts.extend(reports.map(Act::Report));
+        }
+    }
+
+    fn stats(&self) -> AgentStats {
+        let floor = turn_taking::Stats { turns: self.turns, ..turn_taking::Stats::default() };
+        AgentStats { floor, ..AgentStats::default() }
+    }
+
+    fn poll_act(&mut self, _: &mut Context<'_>, _: &mut Vec<i16>) -> Poll<Act> {
+        self.acts.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+#[tokio::test]
+async fn what_an_agent_reports_and_counts_is_told() {
+    let agents = Agents::default().with("talkative", |_| Box::new(Talkative::default()));
+    let stack = Stack::start(StackPlan::default().agents(agents).gateway("DEFAULT_AGENT", "talkative")).await;
+    let mut line = Line::dial(&stack.call_plan()).await;
+    line.speak(&[0xFF; 1600]).await;
+    eventually("what it reports is told at once", async || {
+        stack.worker_metrics().await.of("tandem_worker_response_seconds_count") == Some(1.0)
+    })
+    .await;
+    line.hang_up().await;
+    eventually("what it counts is told at the end", async || {
+        stack.worker_metrics().await.of("tandem_worker_turns_total") == Some(1.0)
+    })
+    .await;
+    let told = stack.worker_metrics().await;
+    for series in [
+        "tandem_worker_turn_stage_seconds_bucket{stage=\"first_sent\",le=\"0.8\"}",
+        "tandem_worker_provider_errors_total{kind=\"busy\",stage=\"text_to_speech\"}",
+    ] {
+        assert_eq!(told.of(series), Some(1.0), "{series} in\n{}", told.0);
     }
     stack.stop().await;
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Seen;
 use crate::{
+    agent::{AgentStats, Report},
     metrics::{Hops, Metrics},
     turn::Stats,
 };
@@ -18,6 +19,8 @@ pub(super) struct Uncounted {
     hops: Hops,
     /// What was told.
     told: (Stats, Seen),
+    /// Of the agent that has the call.
+    told_agent: AgentStats,
     told_at: Instant,
     /// When a frame was done with last.
     now: Instant,
@@ -26,7 +29,14 @@ pub(super) struct Uncounted {
 impl Uncounted {
     /// Nothing, of a conversation that begins `now`.
     pub(super) fn new(metrics: Metrics, now: Instant) -> Self {
-        Self { metrics, hops: Hops::default(), told: <(Stats, Seen)>::default(), told_at: now, now }
+        Self {
+            metrics,
+            hops: Hops::default(),
+            told: <(Stats, Seen)>::default(),
+            told_agent: AgentStats::default(),
+            told_at: now,
+            now,
+        }
     }
 
     /// A frame of the caller that came at `came` was heard by `now`.
@@ -46,9 +56,21 @@ impl Uncounted {
         self.now - self.told_at >= TELL_EVERY
     }
 
-    /// Tells what is new in `stats`.
-    pub(super) fn tell(&mut self, stats: (Stats, Seen)) {
+    /// Tells what is new in `stats`, and in those of the agent.
+    pub(super) fn tell(&mut self, stats: (Stats, Seen), agent: AgentStats) {
         self.metrics.counted(&stats, &self.told, &mut self.hops);
-        (self.told, self.told_at) = (stats, self.now);
+        self.metrics.agent_counted(&agent, &self.told_agent);
+        (self.told, self.told_agent, self.told_at) = (stats, agent, self.now);
+    }
+
+    /// Tells at once what the agent reports: there is little of it.
+    pub(super) fn report(&self, report: &Report) {
+        self.metrics.agent_reported(report);
+    }
+
+    /// Tells what is new in `stats` of an agent that goes; the next one begins to count anew.
+    pub(super) fn dismiss(&mut self, stats: AgentStats) {
+        self.metrics.agent_counted(&stats, &self.told_agent);
+        self.told_agent = AgentStats::default();
     }
 }

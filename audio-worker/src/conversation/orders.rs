@@ -137,8 +137,8 @@ impl Conversation {
         let call_id = printable(&self.staff.opening.call_id);
         tracing::info!(call_id, from = self.staff.agent, to = name, "another agent takes the call over");
         self.staff.agent = name;
-        let former = std::mem::replace(&mut self.agent, agent);
-        self.telling.left(&former.stats());
+        self.news.dismiss(self.agent.stats());
+        self.agent = agent;
         self.downlink.reset();
         // What its predecessor missed is no gap to it.
         self.missed_samples = 0;

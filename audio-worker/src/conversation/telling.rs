@@ -1,18 +1,16 @@
-//! What the agent tells of the conversation, on its way to the log, the metrics and the transcript.
+//! What the agent tells of the conversation, on its way to the log and the transcript.
 
 use std::time::Instant;
 
 use super::now;
 use crate::{
-    agent::{AgentStats, Report},
-    metrics::Metrics,
+    agent::Report,
     transcripts::{Transcript, Transcripts},
 };
 
 /// Where one conversation is told of.
 #[derive(Debug)]
 pub(crate) struct Telling {
-    metrics: Metrics,
     transcript: Option<Transcript>,
     call_id: String,
     began: Instant,
@@ -20,18 +18,9 @@ pub(crate) struct Telling {
 
 impl Telling {
     /// A conversation of this call, its agent's name and its language, that begins now.
-    pub(crate) fn new(
-        metrics: Metrics,
-        transcripts: Option<&Transcripts>,
-        (call_id, agent, language): (&str, &str, &str),
-    ) -> Self {
+    pub(crate) fn new(transcripts: Option<&Transcripts>, call_id: &str, agent: &str, language: &str) -> Self {
         let transcript = transcripts.map(|transcripts| transcripts.begin(call_id, agent, language));
-        Self { metrics, transcript, call_id: call_id.to_owned(), began: now() }
-    }
-
-    /// Where it is counted.
-    pub(super) const fn metrics(&self) -> &Metrics {
-        &self.metrics
+        Self { transcript, call_id: call_id.to_owned(), began: now() }
     }
 
     /// The agent tells something.
@@ -40,15 +29,9 @@ impl Telling {
             let (stage, fault) = (stage.label(), fault.label());
             tracing::warn!(call_id = self.call_id, stage, fault, detail, "a provider failed");
         }
-        self.metrics.reported(report);
         if let Some(transcript) = &self.transcript {
             transcript.note(now() - self.began, report);
         }
-    }
-
-    /// An agent has left, and counted this.
-    pub(super) fn left(&self, stats: &AgentStats) {
-        self.metrics.talked(stats);
     }
 
     /// The conversation is over.

@@ -1,4 +1,4 @@
-//! What conversing agents count, under its Prometheus names.
+//! What agents that take turns count: where the time of an answer goes, who interrupts whom, which providers fail.
 
 use std::time::Duration;
 
@@ -10,121 +10,110 @@ use crate::{
     provider::Fault,
 };
 
-/// From the caller's last sound to the agent's first, in seconds: half a second is the aim.
-const RESPONSE_SECONDS: [f64; 12] = [0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0];
+/// Times of an answer, in seconds: a person waits some 0.2, and takes a second for a fault of the line.
+const RESPONSE_SECONDS: [f64; 13] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0];
 
-/// The instruments of conversing agents.
 #[derive(Debug)]
-pub(super) struct TalkInstruments {
-    response: Histogram,
-    stages: HistogramVec,
-    faults: IntCounterVec,
+pub(super) struct Talk {
+    response_seconds: Histogram,
+    stage_seconds: HistogramVec,
+    provider_errors: IntCounterVec,
     turns: IntCounter,
-    guesses: IntCounterVec,
-    cut_offs: IntCounter,
-    barge_ins: IntCounterVec,
-    prompts: IntCounter,
+    cut_off: IntCounter,
+    barge_ins: IntCounter,
+    false_interruptions: IntCounter,
+    guesses: IntCounter,
+    guesses_forgotten: IntCounter,
+    silence_prompts: IntCounter,
     wasted_tokens: IntCounter,
-    filled_seconds: [Counter; 2],
     pub(super) transcript_lines_dropped: IntCounter,
+    concealed_seconds: Counter,
+    comfort_noise_seconds: Counter,
 }
 
-impl TalkInstruments {
+impl Talk {
     pub(super) fn new(names: &Register) -> Result<Self, Error> {
         let talk = Self {
-            response: names.histogram(
+            response_seconds: names.histogram(
                 "response_seconds",
-                "From the caller's last sound to the agent's first",
+                "From the caller's last sound to the first one of the answer",
                 &RESPONSE_SECONDS,
             )?,
-            stages: names.histograms(
+            stage_seconds: names.histograms(
                 "turn_stage_seconds",
-                "From the caller's last sound until a stage of the answer was reached",
+                "From the caller's last sound to the end of a stage of the answer",
                 &RESPONSE_SECONDS,
                 "stage",
             )?,
-            faults: names.counters(
-                "provider_faults_total",
+            provider_errors: names.counters(
+                "provider_errors_total",
                 "Requests to providers that failed",
-                &["stage", "fault"],
+                &["stage", "kind"],
             )?,
-            turns: names.counter("turns_total", "Turns of callers that were answered or begun to be")?,
-            guesses: names.counters(
-                "guesses_total",
-                "Answers prepared before it was sure that the caller had finished",
-                &["outcome"],
-            )?,
-            cut_offs: names.counter("cut_offs_total", "Callers who went on after their turn was taken as finished")?,
-            barge_ins: names.counters(
-                "barge_ins_total",
-                "Interruptions of an agent by the caller: with words, or none after all",
-                &["outcome"],
-            )?,
-            prompts: names.counter("silence_prompts_total", "Silences of callers that were prompted")?,
+            turns: names.counter("turns_total", "Turns of callers that were answered, or begun to be")?,
+            cut_off: names.counter("cut_off_total", "Answers that the caller forestalled by going on")?,
+            barge_ins: names.counter("barge_ins_total", "Interruptions of agents by callers' words")?,
+            false_interruptions: names
+                .counter("false_interruptions_total", "Interruptions without words, after which the agent went on")?,
+            guesses: names.counter("guesses_total", "Answers prepared before the caller's turn was over")?,
+            guesses_forgotten: names.counter("guesses_forgotten_total", "Of those, answers that were thrown away")?,
+            silence_prompts: names.counter("silence_prompts_total", "Silences of callers that were prompted")?,
             wasted_tokens: names.counter(
                 "wasted_tokens_total",
                 "Pieces of text, mostly a token each, of answers that were thrown away before anybody heard them",
             )?,
-            filled_seconds: [
-                names.seconds("concealed_seconds_total", "Gaps that were filled with what came before")?,
-                names.seconds("comfort_noise_seconds_total", "Gaps that were filled with noise")?,
-            ],
             transcript_lines_dropped: names
                 .counter("transcript_lines_dropped_total", "Lines of transcripts that found no room")?,
+            concealed_seconds: names
+                .seconds("concealed_seconds_total", "Gaps that were filled with the sound before them")?,
+            comfort_noise_seconds: names.seconds("comfort_noise_seconds_total", "Gaps that were filled with noise")?,
         };
-        for stage in Stage::ALL {
-            for fault in Fault::ALL {
-                talk.faults.with_label_values(&[stage.label(), fault.label()]);
-            }
+        for (stage, _) in stages(&Turn::default()) {
+            talk.stage_seconds.with_label_values(&[stage]);
         }
-        for (name, _) in stages(&Turn::default()) {
-            talk.stages.with_label_values(&[name]);
-        }
-        for outcome in ["used", "thrown_away"] {
-            talk.guesses.with_label_values(&[outcome]);
-        }
-        for outcome in ["confirmed", "false"] {
-            talk.barge_ins.with_label_values(&[outcome]);
+        for (stage, fault) in Stage::ALL.into_iter().flat_map(|stage| Fault::ALL.map(|fault| (stage, fault))) {
+            talk.provider_errors.with_label_values(&[stage.label(), fault.label()]);
         }
         Ok(talk)
     }
 
     /// An agent told something.
-    pub(super) fn report(&self, report: &Report) {
+    pub(super) fn reported(&self, report: &Report) {
         match report {
             Report::Turn(turn) => {
-                for (name, time) in stages(turn) {
-                    if let Some(time) = time {
-                        self.stages.with_label_values(&[name]).observe(time.as_secs_f64());
-                    }
+                if let Some(response) = turn.first_sent {
+                    self.response_seconds.observe(response.as_secs_f64());
                 }
-                if let Some(time) = turn.first_sent {
-                    self.response.observe(time.as_secs_f64());
+                for (stage, took) in stages(turn) {
+                    if let Some(took) = took {
+                        self.stage_seconds.with_label_values(&[stage]).observe(took.as_secs_f64());
+                    }
                 }
             }
             Report::Fault { stage, fault, .. } => {
-                self.faults.with_label_values(&[stage.label(), fault.label()]).inc();
+                self.provider_errors.with_label_values(&[stage.label(), fault.label()]).inc();
             }
             Report::Speech { .. } | Report::Said { .. } => {}
         }
     }
 
-    /// An agent counted `stats` in all.
-    pub(super) fn counted(&self, stats: &AgentStats) {
-        let forgotten = stats.floor.forgotten;
-        self.turns.inc_by(stats.floor.turns);
-        self.guesses.with_label_values(&["used"]).inc_by(stats.floor.guesses.saturating_sub(forgotten));
-        self.guesses.with_label_values(&["thrown_away"]).inc_by(forgotten);
-        self.cut_offs.inc_by(stats.floor.cut_off);
-        self.barge_ins.with_label_values(&["confirmed"]).inc_by(stats.floor.barge_ins);
-        self.barge_ins.with_label_values(&["false"]).inc_by(stats.floor.false_interruptions);
-        self.prompts.inc_by(stats.floor.prompts);
-        self.wasted_tokens.inc_by(stats.wasted_tokens);
-        self.filled_seconds[0].inc_by(stats.ears.concealed_ms as f64 / 1000.0);
-        self.filled_seconds[1].inc_by(stats.ears.comfort_noise_ms as f64 / 1000.0);
+    /// An agent counted `stats`, of which `told` was told before.
+    pub(super) fn counted(&self, stats: &AgentStats, told: &AgentStats) {
+        let new = |of: fn(&AgentStats) -> u64| of(stats).saturating_sub(of(told));
+        self.turns.inc_by(new(|agent| agent.floor.turns));
+        self.cut_off.inc_by(new(|agent| agent.floor.cut_off));
+        self.barge_ins.inc_by(new(|agent| agent.floor.barge_ins));
+        self.false_interruptions.inc_by(new(|agent| agent.floor.false_interruptions));
+        self.guesses.inc_by(new(|agent| agent.floor.guesses));
+        self.guesses_forgotten.inc_by(new(|agent| agent.floor.forgotten));
+        self.silence_prompts.inc_by(new(|agent| agent.floor.prompts));
+        self.wasted_tokens.inc_by(new(|agent| agent.wasted_tokens));
+        self.concealed_seconds.inc_by(seconds(new(|agent| agent.ears.concealed_ms)));
+        self.comfort_noise_seconds.inc_by(seconds(new(|agent| agent.ears.comfort_noise_ms)));
     }
 }
 
+/// The stages of a turn as labels.
 fn stages(turn: &Turn) -> [(&'static str, Option<Duration>); 5] {
     [
         ("endpoint", turn.endpoint),
@@ -135,35 +124,43 @@ fn stages(turn: &Turn) -> [(&'static str, Option<Duration>); 5] {
     ]
 }
 
+fn seconds(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::turn_taking;
 
     #[test]
-    fn turns_and_faults_are_counted_by_stage() {
-        let names = Register::new("tandem_worker", "0").unwrap();
-        let talk = TalkInstruments::new(&names).unwrap();
-        let turn = Turn {
-            endpoint: Some(Duration::from_millis(400)),
-            first_sent: Some(Duration::from_millis(420)),
-            ..Turn::default()
-        };
-        talk.report(&Report::Turn(turn));
-        talk.report(&Report::Fault { stage: Stage::Chat, fault: Fault::Busy, detail: String::new() });
-        let floor = turn_taking::Stats { guesses: 5, forgotten: 2, barge_ins: 1, ..turn_taking::Stats::default() };
-        let stats = AgentStats { floor, wasted_tokens: 7, ..AgentStats::default() };
-        talk.counted(&stats);
+    fn turns_faults_and_counts_are_told_once() {
+        let names = Register::new("tandem_worker", "1.2.3").unwrap();
+        let talk = Talk::new(&names).unwrap();
+        let ms = |ms| Some(Duration::from_millis(ms));
+        talk.reported(&Report::Turn(Turn { endpoint: ms(250), first_sent: ms(700), ..Turn::default() }));
+        // An answer of which nothing was heard is no response.
+        talk.reported(&Report::Turn(Turn { endpoint: ms(90), ..Turn::default() }));
+        talk.reported(&Report::Fault { stage: Stage::Chat, fault: Fault::Timeout, detail: "late".to_owned() });
+        let floor = turn_taking::Stats { turns: 2, guesses: 3, forgotten: 1, barge_ins: 1, ..Default::default() };
+        let earlier = AgentStats { floor, ..AgentStats::default() };
+        let later = AgentStats { floor: turn_taking::Stats { turns: 5, ..floor }, ..earlier };
+        talk.counted(&earlier, &AgentStats::default());
+        talk.counted(&later, &earlier);
         let text = names.text();
         for line in [
-            "tandem_worker_response_seconds_bucket{le=\"0.4\"} 0",
-            "tandem_worker_response_seconds_bucket{le=\"0.45\"} 1",
-            "tandem_worker_turn_stage_seconds_count{stage=\"endpoint\"} 1",
+            "tandem_worker_response_seconds_bucket{le=\"0.6\"} 0",
+            "tandem_worker_response_seconds_bucket{le=\"0.8\"} 1",
+            "tandem_worker_response_seconds_count 1",
+            "tandem_worker_turn_stage_seconds_count{stage=\"endpoint\"} 2",
+            "tandem_worker_turn_stage_seconds_bucket{stage=\"endpoint\",le=\"0.1\"} 1",
             "tandem_worker_turn_stage_seconds_count{stage=\"first_token\"} 0",
-            "tandem_worker_provider_faults_total{fault=\"busy\",stage=\"chat\"} 1",
-            "tandem_worker_guesses_total{outcome=\"used\"} 3",
-            "tandem_worker_barge_ins_total{outcome=\"confirmed\"} 1",
-            "tandem_worker_wasted_tokens_total 7",
+            "tandem_worker_provider_errors_total{kind=\"timeout\",stage=\"chat\"} 1",
+            "tandem_worker_provider_errors_total{kind=\"timeout\",stage=\"speech_to_text\"} 0",
+            "tandem_worker_turns_total 5",
+            "tandem_worker_barge_ins_total 1",
+            "tandem_worker_guesses_total 3",
+            "tandem_worker_guesses_forgotten_total 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
