@@ -1,11 +1,14 @@
 //! The audio-worker's steps: settings, logs, listeners, run, exit code.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use audio_worker::{
     Config,
-    agent::{Agents, Roster},
+    agent::{
+        Agents, Roster,
+        survey::{results::Results, sending},
+    },
     config::SETTINGS,
     provider::http::Client,
 };
@@ -16,6 +19,9 @@ use telemetry::{
     traces::Traces,
 };
 use tokio::{net::TcpListener, runtime::Handle};
+
+/// How long results of surveys may take to leave once all calls are over.
+const RESULTS_LIMIT: Duration = Duration::from_secs(5);
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line answers on its streams")]
 fn main() -> anyhow::Result<ExitCode> {
@@ -57,15 +63,20 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let operations =
         TcpListener::bind(config.operations).await.with_context(|| format!("OPS_LISTEN: {}", config.operations))?;
     let shutdown = shutdown::on_signal()?;
-    let roster = Roster::default();
+    let (roster, mut delivery) = (Roster::default(), None);
     if let Some(file) = &config.agents {
         // On this thread, which serves no calls itself and outlives them all.
         let client = Client::new(Handle::current()).context("cannot make a client of providers")?;
-        roster.replace(Agents::of_file(&file.current(), &client));
+        let results = Results::start(sending::by(client.clone()));
+        roster.replace(Agents::of_file(&file.current(), &client, &results));
+        delivery = Some(results.clone());
         let roster = roster.clone();
-        file.reload_on_hangup(move |agents| roster.replace(Agents::of_file(&agents, &client)))?;
+        file.reload_on_hangup(move |agents| roster.replace(Agents::of_file(&agents, &client, &results)))?;
     }
     let ended = audio_worker::run(config, roster, listener, operations, shutdown).await;
+    if let Some(results) = delivery {
+        results.flush(RESULTS_LIMIT).await;
+    }
     if let Some(traces) = traces {
         traces.finish().await;
     }

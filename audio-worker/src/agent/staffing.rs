@@ -8,9 +8,11 @@ use super::{
     Agent, Agents, Cast, NotHired, Opening, Talk,
     echo::Echo,
     pipeline::{Persona, Pipeline},
+    survey::{Surroundings, Survey, results::Results},
 };
 use crate::{
-    agents_file::{self as file, AgentSettings, Format, Kind, Provider, StageSettings},
+    agents_file::{self as file, AgentSettings, Format, Kind, Provider, StageSettings, SurveySettings},
+    conversation::now,
     provider::{
         Chat, SpeechToText, TextToSpeech,
         cached_voice::CachedVoice,
@@ -20,13 +22,20 @@ use crate::{
 };
 
 impl Agents {
-    /// The agents of a file, and `echo` where the file has none of that name; their providers are asked through `client`.
+    /// The agents of a file, and `echo` where the file has none of that name; their providers are asked through `client`,
+    /// and what came of surveys is left at `results`.
     /// One whose settings cannot work says so to each call that names it.
-    pub fn of_file(agents: &[AgentSettings], client: &Client) -> Self {
+    pub fn of_file(agents: &[AgentSettings], client: &Client, results: &Results) -> Self {
         agents.iter().fold(Self::default(), |staff, AgentSettings { name, language, kind }| match kind {
             Kind::Echo => staff.with(name, |_| Box::new(Echo::default())),
-            Kind::Survey(_) => {
-                staff.with_trial(name, |_| Err(NotHired::Failed("surveys are not held here".to_owned())))
+            Kind::Survey(settings) => {
+                let parts = cast(&settings.talk, language, client);
+                let (settings, results) = (Arc::new((**settings).clone()), results.clone());
+                let (called, language) = (name.clone(), language.clone());
+                employ(staff, name, parts, move |cast, opening| {
+                    let brain = survey(&settings, &results, (&called, &language), opening);
+                    Box::new(Talk::new(Arc::clone(cast), Box::new(brain), opening))
+                })
             }
             Kind::Pipeline(settings) => {
                 let persona = thinking(&settings.chat, client)
@@ -63,6 +72,21 @@ fn cast(talk: &file::Talk, language: &str, client: &Client) -> Result<Arc<Cast>,
         apology: talk.apology.clone(),
         max_faults: talk.max_faults,
     }))
+}
+
+fn survey(settings: &SurveySettings, results: &Results, named: (&str, &str), opening: &Opening) -> Survey {
+    let began = now();
+    let (to, results) = (settings.results.clone(), results.clone());
+    let surroundings = Surroundings {
+        elapsed: Box::new(move || now() - began),
+        report: Box::new(move |report| {
+            if let Some(to) = &to {
+                results.leave(to, &report);
+            }
+        }),
+    };
+    let include_numbers = settings.results.as_ref().is_some_and(|results| results.include_numbers);
+    Survey::new(Arc::clone(&settings.plan), named, include_numbers, opening, surroundings)
 }
 
 fn server<O>(stage: &StageSettings<O>) -> Server {

@@ -20,6 +20,7 @@ mod numbers;
 mod plan;
 mod report;
 pub mod results;
+pub mod sending;
 mod words;
 
 use course::{How, Place, Said, Saying};

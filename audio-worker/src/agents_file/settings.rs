@@ -1,6 +1,6 @@
 //! What an agents file says, as plain values: no provider is made of it here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use telemetry::Sensitive;
 use url::Url;
@@ -78,7 +78,7 @@ pub struct SurveySettings {
     /// As all that talk.
     pub talk: Talk,
     /// What it asks; the texts of `talk` are in it as well.
-    pub plan: survey::Plan,
+    pub plan: Arc<survey::Plan>,
     /// Who is told what came of it.
     pub results: Option<ResultsSettings>,
 }

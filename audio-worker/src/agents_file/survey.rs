@@ -63,7 +63,7 @@ impl Survey {
             give_up: talk.give_up.clone(),
             ..self.plan
         };
-        SurveySettings { talk, plan, results: self.results }
+        SurveySettings { talk, plan: plan.into(), results: self.results }
     }
 }
 

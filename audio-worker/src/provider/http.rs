@@ -92,7 +92,7 @@ impl Client {
 
     /// Sends `request` and waits for the head of its answer. To be called on the client's runtime alone: the connection
     /// stays where it was opened.
-    pub(super) async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ProviderError> {
+    pub(crate) async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ProviderError> {
         let agent = HeaderValue::from_static(concat!("tandem/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(header::USER_AGENT, agent);
         self.http.request(request).await.map_err(|error| {
