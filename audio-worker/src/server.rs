@@ -104,8 +104,9 @@ pub(crate) async fn serve(
     tracing::info!(%address, shards = config.process.shards, mutual_tls = config.tls.is_some(), "gRPC service up");
 
     shards.accept(&listener, MAX_CONNECTIONS, &shutdown).await;
-    drain(&conversations, &health, config.process.drain).await;
+    // Refused, a gateway asks the next worker at once; left waiting in the queue, only when it loses its patience.
     drop(listener);
+    drain(&conversations, &health, config.process.drain).await;
     closed.cancel();
     if timeout(FAREWELL, shards.finish()).await.is_err() {
         tracing::warn!("some connections did not close in time");

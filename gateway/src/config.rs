@@ -8,6 +8,7 @@ use telemetry::{
     settings::{DRAIN_SECONDS, LOG_FORMAT, Mistakes, Process, RUST_LOG, Reader, SHARDS, Setting, Values},
     tls::{Identity, TLS_CA, TLS_CERT, TLS_KEY},
 };
+use tokio::sync::watch;
 
 mod address;
 mod admission;
@@ -129,6 +130,8 @@ pub struct Config {
     pub ticket_key: Option<Key>,
     /// Workers.
     pub workers: WorkerAddress,
+    /// The workers themselves, where a program that has the gateway inside knows them; no setting says them.
+    pub known_workers: Option<watch::Receiver<Vec<SocketAddr>>>,
     /// Who we are to workers; given exactly when they have a name to show.
     pub tls: Option<Identity>,
     /// Agent of calls that no route claims.
@@ -223,6 +226,7 @@ impl Config {
                 require_ticket,
                 ticket_key,
                 workers: workers?,
+                known_workers: None,
                 tls,
                 default_agent,
                 routes,

@@ -49,14 +49,24 @@ impl Fleet {
         Self(Arc::new(watch::Sender::new(Vec::new())))
     }
 
-    /// Keeps the list true, for ever.
-    pub(crate) async fn follow(&self, WorkerAddress { host, port, .. }: &WorkerAddress) {
+    /// Keeps the list true, for ever; with `known` in place of DNS.
+    pub(crate) async fn follow(
+        &self,
+        WorkerAddress { host, port, .. }: &WorkerAddress,
+        known: Option<&watch::Receiver<Vec<SocketAddr>>>,
+    ) {
         let mut failing = false;
         loop {
-            match timeout(RESOLVE_LIMIT, lookup_host((host.as_str(), *port))).await {
+            let looked_up = async {
+                match known {
+                    Some(known) => Ok(known.borrow().clone()),
+                    None => lookup_host((host.as_str(), *port)).await.map(|found| found.take(MAX_WORKERS).collect()),
+                }
+            };
+            match timeout(RESOLVE_LIMIT, looked_up).await {
                 Ok(Ok(addresses)) => {
                     failing = false;
-                    self.update(addresses.take(MAX_WORKERS).collect());
+                    self.update(addresses);
                 }
                 // Those that are known stay: a name server that is down must not end the service.
                 Ok(Err(_)) | Err(_) if !failing => {

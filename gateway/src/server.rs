@@ -125,7 +125,7 @@ pub(crate) async fn serve(
     let background = [
         tokio::spawn({
             let (fleet, config) = (fleet.clone(), Arc::clone(&config));
-            async move { fleet.follow(&config.workers).await }
+            async move { fleet.follow(&config.workers, config.known_workers.as_ref()).await }
         }),
         tokio::spawn({
             let tls = config.tls.clone();

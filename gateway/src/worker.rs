@@ -422,7 +422,7 @@ mod tests {
         let workers: WorkerAddress = format!("http://{address}").parse().unwrap();
         let following = tokio::spawn({
             let fleet = fleet.clone();
-            async move { fleet.follow(&workers).await }
+            async move { fleet.follow(&workers, None).await }
         });
         let dialer = Arc::new(Dialer::new(fleet.clone(), None));
         timeout(DEADLINE, async {

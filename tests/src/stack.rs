@@ -15,6 +15,7 @@ use telemetry::{
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
+    sync::watch,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -26,6 +27,10 @@ use crate::{
     sim::{CallPlan, Reply, Route, get, rest::Gateway},
     throttle::{LinePlan, Throttle},
 };
+
+mod several;
+
+pub use several::Several;
 
 /// What the gateway calls itself.
 pub const PUBLIC_URL: &str = "https://gateway.example";
@@ -185,7 +190,7 @@ impl Stack {
                 address
             }
         };
-        let (gateway, routes) = start_gateway(&plan, reached).await;
+        let (gateway, routes) = start_gateway(&plan, reached, None).await;
         let stack = Self { gateway, worker, wire, routes, _nobody: nobody };
         if let Some(worker) = &stack.worker {
             eventually("the worker is ready", async || worker.readiness().await.is_some_and(|r| r.status == 200)).await;
@@ -348,11 +353,16 @@ async fn start_worker(plan: &StackPlan) -> Service {
     Service { address: addresses.0, operations: addresses.1, tls, shutdown, running }
 }
 
-async fn start_gateway(plan: &StackPlan, worker: SocketAddr) -> (Service, RouteTable) {
+async fn start_gateway(
+    plan: &StackPlan,
+    worker: SocketAddr,
+    known: Option<watch::Receiver<Vec<SocketAddr>>>,
+) -> (Service, RouteTable) {
     let mut settings = plan.gateway.clone();
     let scheme = if settings.iter().any(|(name, _)| name == "TLS_CERT") { "https" } else { "http" };
     settings.push(("WORKER_URL".to_owned(), format!("{scheme}://{worker}")));
-    let config = gateway::Config::read(&values(&gateway::config::SETTINGS, &settings)).expect("good settings");
+    let mut config = gateway::Config::read(&values(&gateway::config::SETTINGS, &settings)).expect("good settings");
+    config.known_workers = known;
     let (listener, operations, shutdown) = (listen().await, listen().await, CancellationToken::new());
     let addresses = (listener.local_addr().expect("an address"), operations.local_addr().expect("an address"));
     let (routes, tls) = (config.routes.clone(), config.tls.clone());

@@ -86,7 +86,11 @@ async fn a_draining_worker_says_so_takes_nobody_and_lets_the_live_conversation_e
     };
     assert_eq!(draining.deadline.unwrap().seconds, 60);
     eventually("it is not ready", async || stack.worker_readiness().await.is_some_and(|r| r.status == 503)).await;
-    // A connection that is open already may still ask; what it asks for is refused.
+    eventually("a new connection is refused at once", async || {
+        tokio::net::TcpStream::connect(stack.worker_address()).await.is_err()
+    })
+    .await;
+    // One that is open already may still ask; what it asks for is refused.
     let refused = voice.converse(tokio_stream::iter([opening()])).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     assert_eq!(refused.get_details_error_info().unwrap().reason, "WORKER_DRAINING");
