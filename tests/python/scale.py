@@ -25,7 +25,7 @@ WORKERS, CALLS = 3, 100
 MOST_SPREAD = 0.20
 # From when DNS shows a worker until it has its first call.
 USED_WITHIN = 5.0
-# Calls that come one after another while a worker is added, so that there is something to give it: so many in five seconds.
+# Calls that come one after another while a worker is added, so that there is something to give it: so many in two seconds.
 TRICKLE = 10
 # Seconds that calls last: half of the first end while the further ones come, half of them afterwards.
 SHORT, LONG, FURTHER = 35, 75, 25
@@ -125,6 +125,7 @@ class Callers:
     def __init__(self, target, name, calls, ramp, lasts):
         program, gateway, public_url = target
         self.name, self.calls, self.reports = name, calls, tempfile.TemporaryFile("w+")
+        self.began = time.monotonic()
         self.process = subprocess.Popen(
             [program, "--gateway", gateway, "--public-url", public_url, "--json", "--no-echo",
              "--calls", str(calls), "--ramp", f"{ramp}s", "--hangup-after", f"{lasts}s"],
@@ -206,7 +207,7 @@ def run(check, deployment, place):
     trickles = []
 
     def trickle():
-        if not trickles or trickles[-1].process.poll() is not None:
+        if not trickles or time.monotonic() - trickles[-1].began > 2:
             trickles.append(place(f"trickle {len(trickles) + 1}", TRICKLE, 2, 3))
 
     workers.append(add_one(check, deployment, known, trickle))
