@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use telemetry::Sensitive;
+use telemetry::{Sensitive, traces::TraceContext};
 
 use crate::dsp::SampleRate;
 
@@ -133,6 +133,8 @@ pub struct Opening {
     pub language: String,
     /// Parameters of the call.
     pub parameters: Sensitive<BTreeMap<String, String>>,
+    /// The conversation's span, where it is kept.
+    pub trace: Option<TraceContext>,
     /// The agent that had the call before, when this one takes over in the middle.
     pub taken_over_from: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! The spans of the worker, with all their attributes: a conversation, and each utterance of the agent's below it. None
-//! carries a number or a word of anybody.
+//! The spans of the worker, with all their attributes: a conversation, and each utterance of the agent's and each turn
+//! below it. None carries a number or a word of anybody.
 
 use telemetry::traces::{TARGET, TRACEPARENT, TraceContext, count};
 use tonic::metadata::MetadataMap;
@@ -9,6 +9,10 @@ use crate::{
     conversation::Seen,
     turn::{EndReason, Stats, ToGateway},
 };
+
+mod turns;
+
+pub(crate) use turns::{TurnSpans, TurnStage};
 
 /// Utterances of one conversation that have a span; the others are only counted.
 const MAX_UTTERANCES: u64 = 1000;

@@ -53,7 +53,7 @@ impl VoiceService for Voice {
         let place = self.conversations.admit().map_err(Problem::Refused)?;
         let span = traces::conversation(request.metadata());
         let mut inbound = request.into_inner();
-        let (open, agent, staff) = self.open(&mut inbound).await.inspect_err(|_| {
+        let (open, agent, staff) = self.open(&mut inbound, &span).await.inspect_err(|_| {
             traces::refused(&span);
             self.conversations.count_refused();
         })?;
@@ -90,6 +90,7 @@ impl Voice {
     async fn open(
         &self,
         inbound: &mut Streaming<ConverseRequest>,
+        span: &Span,
     ) -> Result<(Box<Open>, Box<dyn Agent>, Staff), Status> {
         let first = timeout(OPEN_LIMIT, inbound.message()).await.map_err(|_| Problem::OpenLate)??;
         let Some(ConverseRequest { message: Some(converse_request::Message::Open(mut open)) }) = first else {
@@ -105,6 +106,7 @@ impl Voice {
             to: Sensitive::new(std::mem::take(&mut open.to)),
             language: std::mem::take(&mut open.language),
             parameters: Sensitive::new(open.parameters.drain().collect::<BTreeMap<_, _>>()),
+            trace: TraceContext::of(span).filter(|trace| trace.is_sampled()),
             taken_over_from: None,
         };
         let agent = self.agents.current().hire(&open.agent, &opening).map_err(|error| match error {

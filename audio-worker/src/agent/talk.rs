@@ -13,6 +13,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
+use telemetry::traces::TraceContext;
 use tokio::time::Sleep;
 
 use super::{
@@ -26,6 +27,7 @@ use crate::{
     conversation::now,
     ears::{self, Ears, VoiceActivity},
     provider::{ProviderError, Sound, SpeechToText, Streaming, TextToSpeech},
+    traces::TurnSpans,
     turn_taking::{Input, Settings, TurnTaking},
 };
 
@@ -47,6 +49,9 @@ const MAX_ORDERED: usize = 8;
 
 /// Sound that is given out ahead of what was heard: the reply queue holds more.
 const MAX_AHEAD_MS: u64 = 20_000;
+
+/// Turns of one conversation that have a span, guesses that were thrown away among them.
+const MAX_TRACED: u32 = 1000;
 
 /// What all calls of one agent share.
 #[derive(Debug)]
@@ -90,6 +95,11 @@ pub struct Talk {
     held: bool,
     anything_heard: bool,
     wasted_tokens: u64,
+    trace: Option<TraceContext>,
+    /// Turns that may still be traced.
+    traceable: u32,
+    /// Of the answer that is being said.
+    spans: Option<TurnSpans>,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -128,6 +138,9 @@ impl Talk {
             held: false,
             anything_heard: false,
             wasted_tokens: 0,
+            trace: opening.trace,
+            traceable: MAX_TRACED,
+            spans: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             cast,
             brain,
@@ -143,6 +156,9 @@ impl Talk {
         let (cast, language) = (&self.cast, &self.language);
         if let Some(reply) = self.prepared.as_mut().and_then(|prepared| prepared.reply.as_mut()) {
             moved |= reply.poll(cx, &*cast.text_to_speech, language, at);
+        }
+        if let Some(prepared) = &mut self.prepared {
+            prepared.trace();
         }
         if let Some(reply) = &mut self.reply {
             moved |= reply.poll(cx, &*cast.text_to_speech, language, at);
@@ -173,6 +189,9 @@ impl Talk {
             Err(error) => {
                 self.on_fault(Stage::SpeechToText, &error);
                 if let Some(prepared) = self.prepared.as_mut().filter(|prepared| prepared.turn == turn) {
+                    if let Some(spans) = &prepared.spans {
+                        spans.failed();
+                    }
                     prepared.reply = Some(Reply::apology(&self.apology));
                 }
             }

@@ -100,6 +100,7 @@ fn take(plan: Plan, language: &str, include_numbers: bool) -> Taken {
         to: Sensitive::new("+15550101".to_owned()),
         language: language.to_owned(),
         parameters: Sensitive::new([("name".to_owned(), "Ann".to_owned())].into()),
+        trace: None,
         taken_over_from: None,
     };
     let (reports, seconds) = (Arc::new(Mutex::new(Vec::new())), Mutex::new(0));

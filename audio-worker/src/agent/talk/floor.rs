@@ -13,6 +13,7 @@ use crate::{
         report::{Report, Speaker, Turn},
     },
     provider::{Message, Role, Speech},
+    traces::TurnSpans,
     turn_taking::{Input, Output},
 };
 
@@ -28,11 +29,19 @@ impl Talk {
                 Output::Guess { turn, probe } => {
                     let speech = Speech { pcm: self.speech.take(), language: self.language.clone() };
                     let words = self.cast.speech_to_text.transcribe(speech);
-                    self.prepared = Some(Prepared::guess(turn, probe, words, self.floor.last_voice()));
+                    let mut prepared = Prepared::guess(turn, probe, words, self.floor.last_voice());
+                    if !probe && self.traceable > 0 {
+                        prepared.spans = self.trace.map(TurnSpans::begin);
+                        self.traceable -= u32::from(prepared.spans.is_some());
+                    }
+                    self.prepared = Some(prepared);
                 }
                 Output::Forget { .. } => {
-                    let forgotten = self.prepared.take().and_then(|prepared| prepared.reply);
-                    self.wasted_tokens += forgotten.map_or(0, |reply| reply.tokens());
+                    let Some(forgotten) = self.prepared.take() else { continue };
+                    self.wasted_tokens += forgotten.reply.map_or(0, |reply| reply.tokens());
+                    if let Some(spans) = forgotten.spans {
+                        spans.forgotten();
+                    }
                 }
                 Output::Answer { .. } => {
                     self.end_interrupted(at);
@@ -117,13 +126,18 @@ impl Talk {
         if let Some(last_voice) = prepared.last_voice {
             let since = |moment: Option<Instant>| moment.map(|moment| moment.saturating_duration_since(last_voice));
             let (first_token, first_audio) = reply.firsts();
-            self.acts.push_back(Act::Report(Report::Turn(Turn {
+            let turn = Turn {
                 endpoint: since(prepared.endpoint),
                 speech_to_text: since(prepared.worded),
                 first_token: since(first_token),
                 first_audio: since(first_audio),
                 first_sent: since(Some(at)),
-            })));
+            };
+            self.spans = prepared.spans.take();
+            if let Some(spans) = &mut self.spans {
+                spans.answered(&turn);
+            }
+            self.acts.push_back(Act::Report(Report::Turn(turn)));
         }
         self.floor.handle(Input::Speaking { protected: reply.is_protected() }, at);
         self.carry_out(at);
@@ -139,6 +153,14 @@ impl Talk {
         for (fault, is_prepared) in [(said, false), (prepared, true)] {
             let Some((stage, error)) = fault else { continue };
             self.on_fault(stage, &error);
+            let spans = if is_prepared {
+                self.prepared.as_ref().and_then(|prepared| prepared.spans.as_ref())
+            } else {
+                self.spans.as_ref()
+            };
+            if let Some(spans) = spans {
+                spans.failed();
+            }
             moved = true;
             let is_mute = stage == Stage::TextToSpeech && !self.anything_heard && self.reply.is_none();
             if is_mute || self.faults > 2 * self.cast.max_faults {
@@ -167,6 +189,9 @@ impl Talk {
         let Some(mut reply) = self.reply.take() else { return };
         let text = interrupted_at.map_or_else(|| reply.whole(), |ms| reply.heard(ms));
         let interrupted = interrupted_at.is_some();
+        if let Some(spans) = self.spans.take() {
+            spans.played(interrupted);
+        }
         self.playing.end();
         if !text.is_empty() {
             self.history.push(Role::Assistant, &text);

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::reply::Reply;
-use crate::provider::{Pending, ProviderError};
+use crate::{
+    provider::{Pending, ProviderError},
+    traces::{TurnSpans, TurnStage},
+};
 
 /// An answer ahead of its time.
 pub(super) struct Prepared {
@@ -24,11 +27,12 @@ pub(super) struct Prepared {
     pub(super) last_voice: Option<Instant>,
     pub(super) worded: Option<Instant>,
     pub(super) endpoint: Option<Instant>,
+    pub(super) spans: Option<TurnSpans>,
 }
 
 impl Prepared {
     /// For a guess, whose words are looked for.
-    pub(super) fn guess(turn: u64, probe: bool, words: Pending<String>, last_voice: Option<Instant>) -> Self {
+    pub(super) const fn guess(turn: u64, probe: bool, words: Pending<String>, last_voice: Option<Instant>) -> Self {
         Self {
             turn,
             probe,
@@ -39,6 +43,7 @@ impl Prepared {
             last_voice,
             worded: None,
             endpoint: None,
+            spans: None,
         }
     }
 
@@ -54,7 +59,19 @@ impl Prepared {
             last_voice: None,
             worded: None,
             endpoint: None,
+            spans: None,
         }
+    }
+
+    /// Lets its spans follow how far it has come.
+    pub(super) fn trace(&mut self) {
+        let (Some(spans), Some(reply)) = (&mut self.spans, &self.reply) else { return };
+        let (first_token, first_audio) = reply.firsts();
+        spans.reach(match (first_token, first_audio) {
+            (None, _) => TurnStage::Chat,
+            (Some(_), None) => TurnStage::TextToSpeech,
+            (Some(_), Some(_)) => TurnStage::Endpoint,
+        });
     }
 
     /// The words, with their turn, when they have come.
