@@ -33,7 +33,7 @@ const TALK: &[&str] = &[
 ];
 const PIPELINE: &[&str] = &["instructions", "max_history", "chat"];
 
-const TURN: &[&str] = &[
+pub(super) const TURN: &[&str] = &[
     "min_speech_ms",
     "guess_silence_ms",
     "endpoint_silence_ms",

@@ -25,9 +25,9 @@ macro_rules! stage_keys {
     };
 }
 
-const SPEECH_TO_TEXT_KEYS: &[&str] = stage_keys!["prompt", "temperature"];
-const CHAT_KEYS: &[&str] = stage_keys!["temperature", "top_p", "max_tokens"];
-const TEXT_TO_SPEECH_KEYS: &[&str] = stage_keys!["voice", "format", "rate", "speed", "instructions"];
+pub(super) const SPEECH_TO_TEXT_KEYS: &[&str] = stage_keys!["prompt", "temperature"];
+pub(super) const CHAT_KEYS: &[&str] = stage_keys!["temperature", "top_p", "max_tokens"];
+pub(super) const TEXT_TO_SPEECH_KEYS: &[&str] = stage_keys!["voice", "format", "rate", "speed", "instructions"];
 
 /// Reads the table `speech_to_text`.
 pub(super) fn speech_to_text(
@@ -118,15 +118,21 @@ fn stage<O>(
         reader.mistake(place, format!("{name} needs a model: the name that the server at its url has for it"));
     }
     let limits = limits(reader, section);
-    let key = key(reader, section, "key", "key_file").or_else(|| defaults.key.clone().filter(|_| is_default_place));
-    let has_named_key = ["key", "key_file"].iter().any(|name| section.get(name).is_some());
-    if key.is_none() && !has_named_key && is_openai(&url) {
-        let place = section.get("url").map_or_else(|| section.place.clone(), |value| value.span());
-        let what = format!(
-            "{name} needs a key for {OPENAI_HOST}: set OPENAI_API_KEY, or name a variable with key or a file with key_file"
-        );
-        reader.mistake(place, what);
-    }
+    let default_key = || defaults.key.clone().filter(|_| is_default_place);
+    let key = match key(reader, section, "key", "key_file") {
+        Named::Found(key) => Some(key),
+        Named::Wrong => None,
+        Named::Nothing => default_key().or_else(|| {
+            if is_openai(&url) {
+                let place = section.get("url").map_or_else(|| section.place.clone(), |value| value.span());
+                let what = format!(
+                    "{name} needs a key for {OPENAI_HOST}: set OPENAI_API_KEY, or name a variable with key or a file with key_file"
+                );
+                reader.mistake(place, what);
+            }
+            None
+        }),
+    };
     Some(StageSettings {
         provider,
         url,
@@ -198,42 +204,46 @@ fn limits(reader: &mut Reader<'_>, section: &Section<'_>) -> Limits {
     Limits { first: first.unwrap_or(usual.first).min(whole), whole }
 }
 
+/// What became of the key that a table names.
+pub(super) enum Named {
+    /// It names none.
+    Nothing,
+    /// It is not to be had; that was told.
+    Wrong,
+    /// Here it is.
+    Found(Sensitive<String>),
+}
+
 /// What the variable named at `key`, or the file named at `file`, holds. A default that stands beside another address is
 /// not taken: it would be shown to whoever is there.
-pub(super) fn key(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, file: &str) -> Option<Sensitive<String>> {
-    let has_own_key = section.own(key).is_some() || section.own(file).is_some();
-    let has_own_place = section.own("url").is_some();
-    let pick = |name| if has_own_key || has_own_place { section.own(name) } else { section.get(name) };
-    match (pick(key), pick(file)) {
-        (None, None) => None,
-        (Some(_), Some(second)) => {
-            reader.mistake(second.span(), format!("give either {key} or {file}, not both"));
-            None
-        }
+pub(super) fn key(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, file: &str) -> Named {
+    let has_own = ["url", key, file].iter().any(|name| section.own(name).is_some());
+    let pick = |name| if has_own { section.own(name) } else { section.get(name) };
+    let (place, found) = match (pick(key), pick(file)) {
+        (None, None) => return Named::Nothing,
+        (Some(_), Some(second)) => (second.span(), Err(format!("give either {key} or {file}, not both"))),
         (Some(named), None) => {
-            let name = named.get_ref().as_str().filter(|name| is_variable(name));
-            let Some(name) = name else {
-                let what = "must be the name of an environment variable, in capital letters, that holds the key; the key \
-                            itself must not stand in this file";
-                reader.mistake(named.span(), format!("{key} {what}"));
-                return None;
+            let found = match named.get_ref().as_str().filter(|name| is_variable(name)) {
+                Some(name) => reader.secrets.variable(name).ok_or("names an environment variable that is not set"),
+                None => {
+                    Err("must be the name of an environment variable, in capital letters, that holds the key; the key \
+                             itself must not stand in this file")
+                }
             };
-            let found = reader.secrets.variable(name);
-            if found.is_none() {
-                reader.mistake(named.span(), format!("{key} names an environment variable that is not set"));
-            }
-            found
+            (named.span(), found.map_err(|what| format!("{key} {what}")))
         }
         (None, Some(named)) => {
             let path = named.get_ref().as_str().filter(|path| path.starts_with('/'));
-            let found = path.ok_or_else(|| "must be a whole path, such as /run/secrets/openai".to_owned());
-            match found.and_then(|path| reader.secrets.file(path)) {
-                Ok(found) => Some(found),
-                Err(what) => {
-                    reader.mistake(named.span(), format!("{file} {what}"));
-                    None
-                }
-            }
+            let path = path.ok_or_else(|| "must be a whole path, such as /run/secrets/openai".to_owned());
+            let found = path.and_then(|path| reader.secrets.file(path));
+            (named.span(), found.map_err(|what| format!("{file} {what}")))
+        }
+    };
+    match found {
+        Ok(found) => Named::Found(found),
+        Err(what) => {
+            reader.mistake(place, what);
+            Named::Wrong
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     phrases::Phrases,
     reader::{Reader, Section, Value as Written},
     settings::{ResultsSettings, SurveySettings, Talk},
-    stage,
+    stage::{self, Named},
 };
 use crate::agent::{
     survey::{Choice, Condition, Kind, Plan, Question, Rule, Value, Wanted, Words, outcome},
@@ -19,7 +19,7 @@ use crate::agent::{
 /// Keys of a survey that no other kind has.
 pub(super) const KEYS: &[&str] = &["question", "reprompt", "rule", "outcome", "words", "results"];
 
-const QUESTION: &[&str] = &[
+pub(super) const QUESTION: &[&str] = &[
     "id",
     "kind",
     "ask",
@@ -153,11 +153,15 @@ fn results(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<ResultsSett
                 None
             }
         };
-    if section.get("secret").is_none() && section.get("secret_file").is_none() {
-        let what = "results need a secret that signs them: name a variable with secret or a file with secret_file";
-        reader.mistake(section.place.clone(), what);
-    }
-    let secret = stage::key(reader, &section, "secret", "secret_file");
+    let secret = match stage::key(reader, &section, "secret", "secret_file") {
+        Named::Found(secret) => Some(secret),
+        Named::Wrong => None,
+        Named::Nothing => {
+            let what = "results need a secret that signs them: name a variable with secret or a file with secret_file";
+            reader.mistake(section.place.clone(), what);
+            None
+        }
+    };
     let (url, secret) = url.zip(secret)?;
     Some(ResultsSettings { url, secret, include_numbers })
 }

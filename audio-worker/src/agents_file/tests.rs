@@ -72,6 +72,13 @@ fn every_key_is_documented_and_nothing_else() {
     for key in agent::default_keys() {
         assert!(document.contains(&format!("`{key}`")) || document.contains(&format!(".{key}")), "{key}");
     }
+    for keys in
+        [agent::TURN, stage::SPEECH_TO_TEXT_KEYS, stage::CHAT_KEYS, stage::TEXT_TO_SPEECH_KEYS, super::survey::QUESTION]
+    {
+        for key in keys {
+            assert!(document.contains(&format!("`{key}`")), "{key}");
+        }
+    }
     let sources = [include_str!("agent.rs"), include_str!("stage.rs"), include_str!("survey.rs")].concat();
     for key in documented {
         assert!(sources.contains(&format!("\"{key}\"")) || survey::outcome::ALL.contains(&key), "{key}");
@@ -138,6 +145,10 @@ fn a_key_is_needed_where_openai_is() {
     assert_eq!(without.len(), 3, "{without:?}");
     assert!(without[0].starts_with("line 1, agent a: "), "{without:?}");
     assert!(without.iter().all(|what| what.contains("set OPENAI_API_KEY")), "{without:?}");
+    // A key of the defaults that stands beside another address is none.
+    let elsewhere = format!("[defaults.chat]\nkey = \"SPEECH_KEY\"\n{SHORT}chat.url = \"https://api.openai.com/v1\"\n");
+    let without = parse(&elsewhere, &defaults(None), &Keys).unwrap_err().lines();
+    assert!(without.iter().any(|what| what.starts_with("line 6, agent a: chat needs a key")), "{without:?}");
     let given = "[defaults.chat]\nkey_file = \"/run/secrets/openai\"\n[defaults.speech_to_text]\nkey = \"SPEECH_KEY\"\n\
                  [defaults.text_to_speech]\nurl = \"http://localhost:8880/v1\"\nmodel = \"kokoro\"\n";
     let agents = parse(&format!("{given}{SHORT}"), &defaults(None), &Keys).unwrap();
