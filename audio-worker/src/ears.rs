@@ -4,6 +4,7 @@
 
 pub mod concealment;
 mod dense;
+pub mod echo;
 pub mod silero;
 
 pub use concealment::{Concealment, Filled};

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     conversation::now,
-    ears::{self, Ears, VoiceActivity},
+    ears::{self, Ears, VoiceActivity, echo::EchoGuard},
     provider::{ProviderError, Sound, SpeechToText, Streaming, TextToSpeech},
     traces::TurnSpans,
     turn_taking::{Input, Settings, TurnTaking},
@@ -79,6 +79,7 @@ pub struct Talk {
     /// The apology is made once ahead, so that the voice has it when it fails.
     rehearsal: Option<Streaming<Sound>>,
     ears: Ears,
+    echo: EchoGuard,
     floor: TurnTaking,
     speech: SpeechBuffer,
     history: History,
@@ -125,6 +126,7 @@ impl Talk {
             rehearsal: Some(cast.text_to_speech.speak(&apology, language)),
             apology,
             ears: Ears::new(detector),
+            echo: EchoGuard::default(),
             floor: TurnTaking::new(cast.turn.clone(), began),
             speech: SpeechBuffer::new(cast.turn.max_utterance),
             history: History::default(),
@@ -207,7 +209,10 @@ impl Talk {
         let reply = self.reply.as_mut()?;
         let base_ms = reply.given_ms();
         let rate = reply.give(pcm)?;
-        self.playing.give(base_ms, reply.given_ms(), at);
+        if self.playing.give(base_ms, reply.given_ms(), at) {
+            self.echo.begin();
+        }
+        self.echo.play(pcm, rate, self.playing.heard_of_utterance(at).unwrap_or_default());
         self.anything_heard = true;
         Some(Act::Speak(rate))
     }
@@ -245,10 +250,14 @@ impl Agent for Talk {
         match heard {
             Heard::Audio(_) | Heard::Gap(_) if self.ending => {}
             Heard::Audio(pcm) => {
-                let (floor, speech) = (&mut self.floor, &mut self.speech);
+                let (floor, speech, guard) = (&mut self.floor, &mut self.speech, &mut self.echo);
+                let playing = self.playing.heard_of_utterance(at);
                 self.ears.hear(pcm, |voice, window| {
                     speech.push(window, floor.keeps_speech());
-                    floor.handle(Input::Window { voice, echo: false }, at);
+                    guard.hear(window);
+                    // Only a voice that could interrupt is worth the comparison.
+                    let echo = voice >= ears::VOICE && playing.is_some_and(|heard_ms| guard.is_echo(heard_ms));
+                    floor.handle(Input::Window { voice, echo }, at);
                 });
             }
             Heard::Gap(ms) => {
@@ -288,7 +297,7 @@ impl Agent for Talk {
 
     fn stats(&self) -> AgentStats {
         let (floor, ears) = (self.floor.stats(), self.ears.stats());
-        AgentStats { floor, ears, wasted_tokens: self.wasted_tokens, echo_windows: 0 }
+        AgentStats { floor, ears, wasted_tokens: self.wasted_tokens, echo_windows: self.echo.echoes() }
     }
 
     fn poll_act(&mut self, cx: &mut Context<'_>, pcm: &mut Vec<i16>) -> Poll<Act> {

@@ -105,3 +105,31 @@ fn without_a_trace_nothing_is_made() {
     utterances.watch(&audio(1));
     assert!(utterances.open.is_none() && seen.0.lock().unwrap().is_empty());
 }
+
+#[test]
+fn a_turn_goes_through_its_stages_once_and_says_how_long_they_took() {
+    let seen = Seen::default();
+    let _on = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
+    let below: TraceContext = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+    let ms = std::time::Duration::from_millis;
+    let mut turn = TurnSpans::begin(below);
+    for stage in [TurnStage::Chat, TurnStage::TextToSpeech, TurnStage::TextToSpeech, TurnStage::Chat] {
+        turn.reach(stage);
+    }
+    turn.answered(&crate::agent::Turn { endpoint: Some(ms(400)), first_sent: Some(ms(420)), ..Default::default() });
+    turn.played(true);
+    drop(turn);
+    let forgotten = TurnSpans::begin(below);
+    forgotten.forgotten();
+    drop(forgotten);
+    let expected = [
+        "otel.name=\"speech_to_text\"",
+        "otel.name=\"chat\"",
+        "otel.name=\"text_to_speech\"",
+        "endpoint_ms=400 first_sent_ms=420 interrupted=true",
+        "otel.name=\"playback\"",
+        "forgotten=true",
+        "otel.name=\"speech_to_text\"",
+    ];
+    assert_eq!(*seen.0.lock().unwrap(), expected);
+}

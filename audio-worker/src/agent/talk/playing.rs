@@ -89,6 +89,12 @@ impl Playing {
         utterance.heard_ms.saturating_add(since_ms).min(utterance.given_ms)
     }
 
+    /// Of the utterance that is being played, so much was heard by `now`, ms; `None` when none is.
+    pub(super) fn heard_of_utterance(&self, now: Instant) -> Option<u64> {
+        let utterance = self.now.filter(|utterance| !utterance.stopped)?;
+        Some(self.heard_ms(now).saturating_sub(utterance.base_ms))
+    }
+
     /// True when nothing is being played, or all of an utterance that is complete was heard.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let Some(utterance) = self.now.filter(|utterance| !utterance.stopped) else { return true };
