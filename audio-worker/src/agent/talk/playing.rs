@@ -112,7 +112,8 @@ impl Playing {
 
     /// So much of the answer was given out and not heard.
     pub(super) fn ahead_ms(&self, now: Instant) -> u64 {
-        self.now.map_or(0, |utterance| utterance.given_ms.saturating_sub(self.heard_ms(now)))
+        let playing = self.now.filter(|utterance| !utterance.stopped);
+        playing.map_or(0, |utterance| utterance.given_ms.saturating_sub(self.heard_ms(now)))
     }
 
     /// Nothing is played any more.
@@ -150,6 +151,8 @@ mod tests {
         playing.give(0, 3000, start);
         playing.report(1, 1000, false, start + ms(1200));
         playing.stop(start + ms(1300));
+        // What was thrown away is not ahead of anything.
+        assert_eq!(playing.ahead_ms(start + ms(1300)), 0);
         assert_eq!(playing.heard_ms(start + ms(2000)), 1100);
         playing.report(1, 1200, false, start + ms(1310));
         playing.report(1, 1060, true, start + ms(1320));
