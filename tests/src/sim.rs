@@ -12,6 +12,7 @@
 //! | `status.rs` | its `statusCallback`, in the background |
 //! | `playout.rs` | pure: the playout buffer with marks and `clear` |
 //! | `outgoing.rs` | pure: when which piece of the caller's speech is due |
+//! | `dialogue.rs` | pure: a caller who waits for cues in what the agent says |
 //! | `message.rs` | pure: Media Streams JSON, written as Twilio does, read as strictly as Twilio does |
 //! | `calendar.rs` | pure: dates as Twilio writes them |
 //! | `twiml.rs`, `twiml/` | pure: TwiML, read strictly |
@@ -28,6 +29,7 @@
 
 mod calendar;
 mod caller;
+mod dialogue;
 mod events;
 mod findings;
 mod http;
@@ -49,6 +51,7 @@ mod twiml;
 mod wire;
 
 pub use caller::{Caller, webhook};
+pub use dialogue::{Cue, Deed, Dialogue, Due, Turn};
 pub use events::{CallEvent, Delivery};
 pub use findings::{Code, Finding, Findings, Level};
 pub use http::{HttpError, Reply, get, post_form};

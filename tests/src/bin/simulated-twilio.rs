@@ -18,7 +18,8 @@ use std::{
 use ::tests::{
     replaying::{Replaying, replay_all},
     sim::{
-        CallPlan, CallReport, Caller, FramePlan, Level, Method, Progress, Quirks, bundled_speech, read_wav, write_wav,
+        CallPlan, CallReport, Caller, Cue, Deed, FramePlan, Level, Method, Progress, Quirks, Turn, bundled_speech,
+        read_wav, write_wav,
     },
 };
 use anyhow::Context as _;
@@ -46,12 +47,17 @@ struct Arguments {
     /// The number called.
     #[arg(long, default_value = "+15550199")]
     to: String,
-    /// What the caller says: WAV, PCM 16 bit, mono, 8 kHz. Bundled speech when left out.
+    /// What the caller says: WAV, PCM 16 bit, mono, 8 kHz. Bundled speech when left out, or nothing with --turn.
     #[arg(long, value_name = "WAV")]
     say: Option<PathBuf>,
     /// A key press and its time, as `1@2.5s`; may be repeated.
     #[arg(long, value_parser = digit)]
     dtmf: Vec<(Duration, char)>,
+    /// A turn of the caller, as `silent 800ms say yes.wav`: may be repeated, and each waits for the one before. First the
+    /// cue, counted from there: `silent TIME`, the agent spoke and has been silent for so long; `speaking TIME`, it began
+    /// to speak so long ago; `after TIME`. Then the deed: `say WAV`, `press KEYS` or `hang-up`.
+    #[arg(long, value_parser = turn)]
+    turn: Vec<Turn>,
     /// Writes what the caller heard in real time (of several calls, the first).
     #[arg(long, value_name = "WAV")]
     heard: Option<PathBuf>,
@@ -64,7 +70,7 @@ struct Arguments {
     /// Time over which the calls begin.
     #[arg(long, default_value = "1s", value_parser = duration)]
     ramp: Duration,
-    /// Hang up after so long; two seconds after the last word when left out.
+    /// Hang up after so long; when left out, two seconds after the last word, or with --turn after five minutes.
     #[arg(long, value_parser = duration)]
     hangup_after: Option<Duration>,
     /// Sizes of the caller's frames in bytes (8 per ms), taken in turn.
@@ -216,8 +222,10 @@ impl Arguments {
         plan.to.clone_from(&self.to);
         plan.speech = match &self.say {
             Some(path) => read_wav(path)?.into(),
-            None => bundled_speech().into(),
+            None if self.turn.is_empty() => bundled_speech().into(),
+            None => [].into(),
         };
+        plan.turns.clone_from(&self.turn);
         plan.frames = FramePlan { sizes: self.frame_bytes.clone(), suppress_silence: self.suppress_silence };
         plan.digits.clone_from(&self.dtmf);
         plan.hangup_after = self.hangup_after;
@@ -326,9 +334,32 @@ fn digit(text: &str) -> Result<(Duration, char), String> {
     let (key, time) = text.split_once('@').ok_or_else(wrong)?;
     let mut keys = key.chars();
     match (keys.next(), keys.next()) {
-        (Some(key), None) if "0123456789*#".contains(key) => Ok((duration(time)?, key)),
+        (Some(key), None) if is_key(key) => Ok((duration(time)?, key)),
         _ => Err(wrong()),
     }
+}
+
+/// `silent 800ms say yes.wav`.
+fn turn(text: &str) -> Result<Turn, String> {
+    let mut words = text.trim().splitn(4, ' ');
+    let (cue, time) = (words.next().unwrap_or_default(), duration(words.next().unwrap_or_default())?);
+    let cue = match cue {
+        "silent" => Cue::Silent(time),
+        "speaking" => Cue::Speaking(time),
+        "after" => Cue::After(time),
+        _ => return Err(format!("{cue:?} is not silent, speaking or after")),
+    };
+    let deed = match (words.next(), words.next()) {
+        (Some("say"), Some(path)) => Deed::Say(read_wav(path.as_ref()).map_err(|error| format!("{error:#}"))?.into()),
+        (Some("press"), Some(keys)) if keys.chars().all(is_key) => Deed::Press(keys.to_owned()),
+        (Some("hang-up"), None) => Deed::HangUp,
+        _ => return Err("say WAV, press KEYS or hang-up is missing".to_owned()),
+    };
+    Ok(Turn { cue, deed })
+}
+
+fn is_key(key: char) -> bool {
+    "0123456789*#".contains(key)
 }
 
 #[cfg(test)]
@@ -365,6 +396,14 @@ mod tests {
         assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
         assert!(duration("-1s").is_err());
         assert_eq!(digit("#@2.5s"), Ok((Duration::from_millis(2500), '#')));
+        let keys = Turn { cue: Cue::Silent(Duration::from_millis(800)), deed: Deed::Press("12#".to_owned()) };
+        assert_eq!(turn("silent 800ms press 12#"), Ok(keys));
+        assert_eq!(turn("after 1s hang-up").map(|turn| turn.deed), Ok(Deed::HangUp));
+        for wrong in ["", "silent", "silent 1s", "silent 1s press x", "soon 1s hang-up", "after 1s hang-up now"] {
+            assert!(turn(wrong).is_err(), "{wrong}");
+        }
+        let missing = turn("speaking 1s say no such file.wav").unwrap_err();
+        assert!(missing.contains("no such file.wav"), "{missing}");
         assert!(digit("12@1s").is_err() && digit("a@1s").is_err() && digit("1").is_err());
     }
 }

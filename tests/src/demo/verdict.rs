@@ -191,6 +191,7 @@ mod tests {
             frames_received: 0,
             frames_dropped: 0,
             digits_sent: 0,
+            turns_ms: Vec::new(),
             marks: Vec::new(),
             playout: stats,
             gaps,

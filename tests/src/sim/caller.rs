@@ -268,7 +268,8 @@ impl Caller {
         let handshake = asked.elapsed();
         self.status.post(noun, &stream_sid, Ok("stream-started"));
         let started = *self.started.get_or_insert_with(stream::now);
-        let seam = Seam { offset: self.said, elapsed: started.elapsed() };
+        let turns = self.report.streams.iter().map(|stream| stream.turns_ms.len()).sum();
+        let seam = Seam { offset: self.said, turns, elapsed: started.elapsed() };
         let writer = Writer::new(identity, &self.plan.quirks);
         let (mut report, order) = stream::run(plan, socket, writer, &noun.parameters, seam, &mut self.orders).await;
         report.url = dialled;

@@ -1,9 +1,10 @@
 //! Pure: when which piece of the caller's audio is due.
 //!
 //! A frame is due when its last sample has been spoken, counted from the start of the stream against
-//! an absolute clock, so that lateness never adds up. After the speech the caller is silent for ever.
+//! an absolute clock, so that lateness never adds up. After the speech the caller is silent but for what
+//! is said at a moment's notice.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     playout::MAX_HEARD,
@@ -49,6 +50,8 @@ pub struct Outgoing {
     frames: usize,
     /// First sample of the next frame, from the start of the stream.
     position: usize,
+    /// What is said as soon as the speech is over.
+    lines: VecDeque<u8>,
     sent: Vec<u8>,
 }
 
@@ -66,8 +69,14 @@ impl Outgoing {
             suppress_silence: plan.suppress_silence,
             frames: 0,
             position: 0,
+            lines: VecDeque::new(),
             sent: Vec::new(),
         }
+    }
+
+    /// Says this (mu-law) next, behind the speech and what was to be said before.
+    pub fn say(&mut self, mulaw: &[u8]) {
+        self.lines.extend(mulaw);
     }
 
     /// When the next frame has been spoken, as offset from the start of the stream.
@@ -82,6 +91,7 @@ impl Outgoing {
             let from = self.offset.saturating_add(self.position).min(self.speech.len());
             let until = from.saturating_add(size).min(self.speech.len());
             let mut mulaw = self.speech[from..until].to_vec();
+            mulaw.extend(self.lines.drain(..self.lines.len().min(size - mulaw.len())));
             mulaw.resize(size, SILENCE);
             let timestamp = self.position as u64 * 1000 / u64::from(SAMPLE_RATE);
             self.frames += 1;
@@ -116,7 +126,7 @@ impl Outgoing {
     }
 }
 
-fn is_silent(mulaw: &[u8]) -> bool {
+pub(super) fn is_silent(mulaw: &[u8]) -> bool {
     decode_mulaw(mulaw).iter().all(|sample| sample.unsigned_abs() <= SILENT_LEVEL)
 }
 
@@ -148,6 +158,16 @@ mod tests {
         assert_eq!(outgoing.poll_frame(60 * MS), None);
         assert_eq!(outgoing.poll_timeout(), 80 * MS);
         assert_eq!(outgoing.into_sent().len(), 480);
+    }
+
+    #[test]
+    fn what_is_said_later_follows_the_speech_and_is_said_once() {
+        let mut outgoing = outgoing(&[1; 100], &FramePlan::default());
+        outgoing.say(&[2; 100]);
+        assert_eq!(outgoing.poll_frame(20 * MS).unwrap().mulaw[99..101], [1, 2]);
+        let second = outgoing.poll_frame(40 * MS).unwrap();
+        assert_eq!(second.mulaw[39..41], [2, SILENCE]);
+        assert_eq!(outgoing.poll_frame(60 * MS).unwrap().mulaw, [SILENCE; 160]);
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use url::Url;
 
 use super::{
-    FramePlan, Instructions, Method, Progress, Quirks, Route,
+    FramePlan, Instructions, Method, Progress, Quirks, Route, Turn,
     speech::{SAMPLE_RATE, bundled_speech, encode_mulaw},
 };
 
 /// How long the caller listens after the last word.
 const TAIL: Duration = Duration::from_secs(2);
+/// A dialogue that does not say when it ends is over after so long.
+const LONGEST_DIALOGUE: Duration = Duration::from_secs(5 * 60);
 /// Nobody stays longer.
 const LONGEST_CALL: Duration = Duration::from_secs(30 * 60);
 
@@ -39,8 +41,10 @@ pub struct CallPlan {
     pub frames: FramePlan,
     /// When which key is pressed, from the start of the first stream.
     pub digits: Vec<(Duration, char)>,
-    /// When the caller hangs up, from the start of the first stream; two seconds after the last word
-    /// when none. Half an hour at most.
+    /// What the caller does when the agent has spoken, in turn.
+    pub turns: Vec<Turn>,
+    /// When the caller hangs up, from the start of the first stream; when none, two seconds after the last word, or
+    /// with `turns` after five minutes. Half an hour at most.
     pub hangup_after: Option<Duration>,
     /// Who dialled whom.
     pub direction: Direction,
@@ -132,6 +136,7 @@ impl CallPlan {
             speech: bundled_speech().into(),
             frames: FramePlan::default(),
             digits: Vec::new(),
+            turns: Vec::new(),
             hangup_after: None,
             direction: Direction::Inbound,
             instructions: None,
@@ -153,7 +158,7 @@ impl CallPlan {
     /// When the caller hangs up, from the start of the first stream.
     pub fn hangup_after(&self) -> Duration {
         let speech = self.speech.len() as f64 / f64::from(SAMPLE_RATE);
-        let default = Duration::from_secs_f64(speech) + TAIL;
+        let default = if self.turns.is_empty() { Duration::from_secs_f64(speech) + TAIL } else { LONGEST_DIALOGUE };
         self.hangup_after.unwrap_or(default).min(LONGEST_CALL)
     }
 

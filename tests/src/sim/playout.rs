@@ -162,6 +162,11 @@ impl Playout {
         self.queued
     }
 
+    /// What was heard so far, as [`Self::into_heard`] gives it.
+    pub fn heard(&self) -> &[u8] {
+        &self.heard
+    }
+
     /// Counters so far.
     pub fn stats(&self) -> &PlayoutStats {
         &self.stats

@@ -173,6 +173,8 @@ pub struct StreamReport {
     pub frames_dropped: u64,
     /// Key presses sent.
     pub digits_sent: u64,
+    /// When turns of the dialogue were taken, in ms from `start`.
+    pub turns_ms: Vec<f64>,
     /// Names of the marks sent back, in order.
     #[serde(skip)]
     pub marks: Vec<String>,
@@ -207,6 +209,7 @@ impl StreamReport {
             frames_received: 0,
             frames_dropped: 0,
             digits_sent: 0,
+            turns_ms: Vec::new(),
             marks: Vec::new(),
             playout: PlayoutStats::default(),
             gaps: Vec::new(),

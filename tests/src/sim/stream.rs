@@ -21,8 +21,8 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    CallPlan, Code, Finding, Findings, Incoming, MediaSocket, Order, Orders, Outgoing, Playout, Progress, Quirks, Said,
-    Writer, judge,
+    CallPlan, Code, Dialogue, Due, Finding, Findings, Incoming, MediaSocket, Order, Orders, Outgoing, Playout,
+    Progress, Quirks, Said, Writer, judge,
     report::{Echoed, Ended, StreamReport},
     socket::classify,
     wire::Wire,
@@ -43,6 +43,7 @@ pub(super) struct Stream<'a> {
     writer: Writer,
     outgoing: Outgoing,
     playout: Playout,
+    dialogue: Dialogue,
     findings: Findings,
     /// When which key is pressed, soonest first.
     digits: Vec<(Duration, char)>,
@@ -63,6 +64,8 @@ pub(super) struct Stream<'a> {
 pub(super) struct Seam {
     /// Samples of speech said on earlier streams.
     pub(super) offset: usize,
+    /// Turns taken on earlier streams.
+    pub(super) turns: usize,
     /// Time since the start of the first stream.
     pub(super) elapsed: Duration,
 }
@@ -90,6 +93,7 @@ pub(super) async fn run(
         writer,
         outgoing: Outgoing::new(plan.speech_mulaw(), seam.offset, &plan.frames),
         playout: Playout::default(),
+        dialogue: Dialogue::new(plan.turns.iter().skip(seam.turns).cloned()),
         findings: Findings::default(),
         digits,
         hangup: plan.hangup_after().saturating_sub(seam.elapsed),
@@ -222,9 +226,7 @@ impl Stream<'_> {
             }
         }
         while let Some((_, digit)) = self.digits.pop_if(|(at, _)| *at <= elapsed) {
-            let dtmf = self.writer.dtmf(digit);
-            self.send(dtmf);
-            self.digits_sent += 1;
+            self.press(digit);
         }
         self.playout.handle_time(elapsed);
         while let Some(echo) = self.playout.poll_echo() {
@@ -232,6 +234,20 @@ impl Stream<'_> {
             self.send(mark);
             self.marks.push(echo.name);
         }
+        self.dialogue.handle_heard(self.playout.heard());
+        while let Some(due) = self.dialogue.poll_due() {
+            match due {
+                Due::Say(mulaw) => self.outgoing.say(&mulaw),
+                Due::Press(digit) => self.press(digit),
+                Due::HangUp => self.hangup = elapsed,
+            }
+        }
+    }
+
+    fn press(&mut self, digit: char) {
+        let dtmf = self.writer.dtmf(digit);
+        self.send(dtmf);
+        self.digits_sent += 1;
     }
 
     fn poll_timeout(&self) -> Duration {
@@ -294,6 +310,7 @@ impl Stream<'_> {
             frames_received: self.received,
             frames_dropped: self.dropped,
             digits_sent: self.digits_sent,
+            turns_ms: self.dialogue.taken().map(|at| at.as_secs_f64() * 1000.0).collect(),
             marks: self.marks,
             playout: stats,
             gaps,
