@@ -7,6 +7,7 @@
 //! - [`world`]: the pair with a simulated account to dial through and [`calls_api`], a client of the calls API;
 //!   [`receiver`] is a user's webhook for call events.
 //! - [`openai`]: a stand-in for OpenAI, with fixed delays, faults on demand, and room for a real recogniser and voice.
+//! - [`talk`]: callers who converse with an agent.
 //! - [`log`]: what the services log, and [`secrets`], which must not be in it.
 //! - [`fuzz`]: what the fuzzers run.
 //! - [`load`]: many cheap calls at once, and what the servers spend on them.
@@ -33,5 +34,6 @@ pub mod secrets;
 pub mod signal;
 pub mod sim;
 pub mod stack;
+pub mod talk;
 pub mod throttle;
 pub mod world;

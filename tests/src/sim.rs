@@ -68,6 +68,7 @@ pub use replay::{
 pub use report::{ActionOutcome, CallReport, Echoed, Ended, Progress, StreamReport, Timing};
 pub use sign::sign;
 pub use socket::{ConnectError, Incoming, MediaSocket};
+pub(crate) use speech::SILENCE;
 pub use speech::{bundled_speech, decode_mulaw, encode_mulaw, read_wav, write_wav};
 pub use twiml::{Connect, Dial, Document, Enqueue, Method, Redirect, StreamNoun, TwimlError, Verb};
 pub(crate) use wire::Wire;

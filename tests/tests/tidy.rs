@@ -56,6 +56,7 @@ const PURE: &[&str] = &[
     "tests/src/corpus.rs",
     "tests/src/corpus",
     "tests/src/hearing/score.rs",
+    "tests/src/talk/clips.rs",
     "tests/src/hearing/energy.rs",
 ];
 
