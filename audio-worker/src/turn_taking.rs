@@ -29,7 +29,8 @@ use voice::Voice;
 /// comes at all.
 const LATE_AUDIO: Duration = Duration::from_millis(100);
 
-/// When words are looked for in an interruption that goes on without a pause, after its beginning.
+/// When words are looked for in an interruption that goes on without a pause, after its beginning; each time that none are
+/// found, once more after twice as long.
 const PROBE: Duration = Duration::from_millis(400);
 
 /// The floor of one conversation.
@@ -85,7 +86,8 @@ struct Over {
     since: Instant,
     /// There were words: it will not be said.
     confirmed: bool,
-    probed: bool,
+    /// How often words were looked for while it went on.
+    probes: u32,
 }
 
 impl TurnTaking {
@@ -208,6 +210,9 @@ impl TurnTaking {
                     self.stats.barge_ins += 1;
                     let guess = if guess == Guess::Asked { Guess::Words } else { Guess::None };
                     self.state = State::Hearing { guess, over: Some(Over { confirmed: true, ..over }) };
+                } else if guess == Guess::Probe && self.next_probe(over, Guess::None).is_some() {
+                    // Half a sentence may be none to a recogniser: the caller still speaks, and is listened to.
+                    self.state = State::Hearing { guess: Guess::None, over: Some(over) };
                 } else {
                     self.go_on();
                 }
@@ -282,11 +287,12 @@ impl TurnTaking {
                 if self.over_deadline(over, guess).is_some_and(|at| at <= self.now)
                     && let Some(over) = over
                 {
-                    if over.probed || guess != Guess::None {
-                        self.go_on();
-                    } else {
+                    if self.next_probe(over, guess).is_some() {
                         self.guess(true);
-                        self.state = State::Hearing { guess: Guess::Probe, over: Some(Over { probed: true, ..over }) };
+                        let over = Some(Over { probes: over.probes + 1, ..over });
+                        self.state = State::Hearing { guess: Guess::Probe, over };
+                    } else {
+                        self.go_on();
                     }
                 } else if self.endpoint_deadline(over, guess).is_some_and(|at| at <= self.now) {
                     self.endpoint(guess, over);
@@ -299,11 +305,19 @@ impl TurnTaking {
     /// When an interruption without words is looked at again.
     fn over_deadline(&self, over: Option<Over>, guess: Guess) -> Option<Instant> {
         let over = over.filter(|over| !over.confirmed)?;
-        let probe = !over.probed && guess == Guess::None;
-        Some(
-            over.since
-                + if probe { PROBE.min(self.settings.false_interruption) } else { self.settings.false_interruption },
-        )
+        Some(over.since + self.next_probe(over, guess).unwrap_or(self.settings.false_interruption))
+    }
+
+    /// When words are looked for next in an interruption that goes on, after its beginning; if they are, before it counts
+    /// as none.
+    fn next_probe(&self, over: Over, guess: Guess) -> Option<Duration> {
+        let limit = self.settings.false_interruption;
+        let next = PROBE.saturating_mul(1_u32.checked_shl(over.probes).unwrap_or(u32::MAX));
+        match over.probes {
+            _ if guess != Guess::None => None,
+            0 => Some(next.min(limit)),
+            _ => Some(next).filter(|next| *next < limit),
+        }
     }
 
     /// When the turn ends though no sound comes any more.
@@ -321,12 +335,12 @@ impl TurnTaking {
     /// The caller takes the floor from the agent; `confirmed` when words are known.
     fn interrupt(&mut self, confirmed: bool) {
         self.out.push_back(Output::Interrupt);
-        self.hear(Some(Over { since: self.now, confirmed, probed: confirmed }));
+        self.hear(Some(Over { since: self.now, confirmed, probes: 0 }));
         if confirmed {
             self.stats.barge_ins += 1;
             self.voice.unmute_run();
             self.state =
-                State::Hearing { guess: Guess::Words, over: Some(Over { since: self.now, confirmed, probed: true }) };
+                State::Hearing { guess: Guess::Words, over: Some(Over { since: self.now, confirmed, probes: 0 }) };
         }
     }
 

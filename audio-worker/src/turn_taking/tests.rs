@@ -199,6 +199,28 @@ fn noise_interrupts_once_and_the_agent_goes_on_in_time() {
 }
 
 #[test]
+fn half_a_sentence_without_words_is_listened_to_again_before_the_agent_goes_on() {
+    let mut talk = talk();
+    talk.speaking().silence(960).voice(96).gives(&[Output::Interrupt, BEGAN]);
+    talk.voice(416).gives(&[probe(1)]);
+    talk.words(1, "").voice(320).gives(&[]);
+    talk.voice(96).gives(&[probe(2)]);
+    talk.words(2, "stop I need").voice(960).silence(64).gives(&[guess(3)]);
+    talk.words(3, "stop I need a taxi").silence(352).gives(&[ENDED, Output::Answer { turn: 3 }]);
+    assert_eq!((talk.core.stats().barge_ins, talk.core.stats().false_interruptions), (1, 0));
+}
+
+#[test]
+fn noise_in_which_no_words_are_found_twice_lets_the_agent_go_on_at_once() {
+    let mut talk = talk();
+    talk.speaking().silence(960).voice(96).gives(&[Output::Interrupt, BEGAN]);
+    talk.voice(416).gives(&[probe(1)]);
+    talk.words(1, "").voice(416).gives(&[probe(2)]);
+    talk.words(2, " ").gives(&[ENDED, Output::GoOn]);
+    talk.voice(9600).gives(&[]);
+}
+
+#[test]
 fn a_filler_lets_the_agent_go_on_as_soon_as_it_is_understood() {
     let mut talk = talk();
     talk.speaking().voice(320).silence(64).gives(&[guess(1)]);
