@@ -17,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces proto-lint buf grpc neighbours scale bench-telemetry bench-tls
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces speech proto-lint buf grpc neighbours scale bench-telemetry bench-tls
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ k8s: ## Render and check deploy/k8s, and the check itself (needs python3 and kub
 
 traces: ## The trace of a call, through a real collector into a real store (needs python3; fetches both, 1 GB)
 	.ci/traces
+
+speech: ## Calls that are really spoken and understood (needs flite, sox and python3; fetches a recogniser)
+	.ci/speech
 
 grpc: ## gRPC clients of two other makes against the worker (needs npm and python3; fetches both clients)
 	.ci/grpc

@@ -146,11 +146,18 @@ instructions = "You are the front desk of a hotel."
 chat = {{ url = "{base}", model = "none" }}
 """
 
-# A mistake in each of the lines that are named below.
+# A mistake in each of the lines that are named below: a model that is misspelt is one that is missing, too.
 BROKEN_AGENTS = """\
 [defaults.speech_to_text]
 url = "http://127.0.0.1:1/v1"
 modell = "callers"
+
+[agent.desk]
+kind = "pipeline"
+instructions = "You are the front desk of a hotel."
+greting = "Hello."
+chat = { url = "http://127.0.0.1:1/v1", model = "script" }
+text_to_speech = { url = "http://127.0.0.1:1/v1", model = "flite", rate = 11025 }
 
 [agent.poll]
 kind = "survay"
@@ -159,7 +166,7 @@ kind = "survay"
 kind = "echo"
 language = 7
 """
-BROKEN_LINES = (3, 6, 10)
+BROKEN_LINES = (2, 3, 8, 10, 13, 17)
 
 
 class Webhook:
@@ -239,7 +246,7 @@ class Phone:
                 file.writeframes(synthesize(text, LINE_RATE, "gain", "-3"))
         return f"say {path}"
 
-    def call(self, agent, turns):
+    def call(self, agent, turns, closed_with=1000):
         heard = self.folder / f"heard-{agent}.wav"
         command = [f"{self.binaries}/simulated-twilio", "--gateway", self.gateway, "--public-url", PUBLIC_URL, "--json"]
         command += ["--to", NUMBERS[agent], "--no-echo", "--heard", str(heard), "--hangup-after", f"{LONGEST_CALL}s"]
@@ -248,8 +255,8 @@ class Phone:
         environment = {"PATH": os.environ.get("PATH", ""), "TWILIO_AUTH_TOKEN": AUTH_TOKEN}
         done = subprocess.run(command, env=environment, timeout=LONGEST_CALL + 30, stdout=subprocess.PIPE, text=True)
         report = json.loads(done.stdout)[0]
-        findings = report["findings"] + [finding for stream in report["streams"] for finding in stream["findings"]]
-        assert done.returncode == 0, findings
+        codes = {stream["close_code"] for stream in report["streams"]} - {None}
+        assert codes <= {closed_with} and (done.returncode == 0 or codes - {1000}), report
         with wave.open(str(heard)) as file:
             samples = array.array("h", file.readframes(file.getnframes()))
         if sys.byteorder == "big":
@@ -359,18 +366,17 @@ def conversation(phone, listener, server, transcripts):
     equal(told, [*expected, ("user", DIALOGUE[-1][0])], "the history")
     tell(f"a conversation of {len(DIALOGUE)} turns; the model was told all of it, the interrupted answer as heard")
 
-    # Until the caller's words arrive, the agent goes on: all of it was heard.
-    cut = call.turns[INTERRUPTED + 1] + 1000
-    pcm = call.between(call.turns[INTERRUPTED], cut)
-    by_ear = Recogniser(beginning_of(TOWN)).understand(pcm)
+    # For a moment both speak; the caller's line is longer than that.
+    begin, cut, end = call.turns[INTERRUPTED], call.turns[INTERRUPTED + 1] + 1000, call.turns[INTERRUPTED + 2]
+    by_ear = Recogniser(beginning_of(TOWN)).understand(call.between(begin, cut))
     difference = len(words(heard).split()) - len(by_ear.split())
     assert by_ear and abs(difference) <= 2, f"by ear {by_ear!r}, in the history {heard!r}"
     tell(f"the caller heard {len(by_ear.split())} words of it by ear, {len(words(heard).split())} in the history")
-    spoken = [GREETING, *[answer for _, answer in DIALOGUE]]
-    found = [listener.understand(pcm) for pcm in call.answers()]
-    for number, answer in enumerate(spoken):
+    sounds = call.answers()
+    sounds[INTERRUPTED + 2] = call.between(cut, end)
+    for sound, answer in zip(sounds, [GREETING, *[answer for _, answer in DIALOGUE]]):
         if answer != TOWN:
-            equal(found[number], words(answer), "what was heard")
+            equal(listener.understand(sound), words(answer), "what was heard")
     tell("the recogniser understood what the agent said")
 
     lines = transcript(transcripts, call)
@@ -388,7 +394,7 @@ def conversation(phone, listener, server, transcripts):
 
 
 def failures(phone, listener, binaries):
-    call = phone.call("mute", [])
+    call = phone.call("mute", [], closed_with=1011)
     equal(call.report["said"], [FALLBACK], "what a caller hears whose agent has no voice")
     tell("an agent that fails at the start of a call is heard as the words of the fallback")
     turns = [f"silent {SILENCE} {phone.say(DIALOGUE[0][0])}", f"silent {SILENCE} hang-up"]
