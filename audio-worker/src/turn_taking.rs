@@ -29,10 +29,6 @@ use voice::Voice;
 /// comes at all.
 const LATE_AUDIO: Duration = Duration::from_millis(100);
 
-/// When words are looked for in an interruption that goes on without a pause, after its beginning; each time that none are
-/// found, once more after twice as long.
-const PROBE: Duration = Duration::from_millis(400);
-
 /// The floor of one conversation.
 #[derive(Debug)]
 pub struct TurnTaking {
@@ -210,7 +206,7 @@ impl TurnTaking {
                     self.stats.barge_ins += 1;
                     let guess = if guess == Guess::Asked { Guess::Words } else { Guess::None };
                     self.state = State::Hearing { guess, over: Some(Over { confirmed: true, ..over }) };
-                } else if guess == Guess::Probe && self.next_probe(over, Guess::None).is_some() {
+                } else if guess == Guess::Probe && self.settings.probe(over.probes).is_some() {
                     // Half a sentence may be none to a recogniser: the caller still speaks, and is listened to.
                     self.state = State::Hearing { guess: Guess::None, over: Some(over) };
                 } else {
@@ -287,7 +283,7 @@ impl TurnTaking {
                 if self.over_deadline(over, guess).is_some_and(|at| at <= self.now)
                     && let Some(over) = over
                 {
-                    if self.next_probe(over, guess).is_some() {
+                    if guess == Guess::None && self.settings.probe(over.probes).is_some() {
                         self.guess(true);
                         let over = Some(Over { probes: over.probes + 1, ..over });
                         self.state = State::Hearing { guess: Guess::Probe, over };
@@ -305,19 +301,8 @@ impl TurnTaking {
     /// When an interruption without words is looked at again.
     fn over_deadline(&self, over: Option<Over>, guess: Guess) -> Option<Instant> {
         let over = over.filter(|over| !over.confirmed)?;
-        Some(over.since + self.next_probe(over, guess).unwrap_or(self.settings.false_interruption))
-    }
-
-    /// When words are looked for next in an interruption that goes on, after its beginning; if they are, before it counts
-    /// as none.
-    fn next_probe(&self, over: Over, guess: Guess) -> Option<Duration> {
-        let limit = self.settings.false_interruption;
-        let next = PROBE.saturating_mul(1_u32.checked_shl(over.probes).unwrap_or(u32::MAX));
-        match over.probes {
-            _ if guess != Guess::None => None,
-            0 => Some(next.min(limit)),
-            _ => Some(next).filter(|next| *next < limit),
-        }
+        let probe = self.settings.probe(over.probes).filter(|_| guess == Guess::None);
+        Some(over.since + probe.unwrap_or(self.settings.false_interruption))
     }
 
     /// When the turn ends though no sound comes any more.

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// When words are looked for in an interruption that goes on without a pause, after its beginning; each time that none are
+/// found, once more after twice as long.
+const PROBE: Duration = Duration::from_millis(400);
+
 /// The knobs of turn-taking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -25,6 +29,19 @@ pub struct Settings {
     pub fillers: Vec<String>,
     /// Silence of the caller, after the agent finished, that is prompted. `silence_prompt_ms`.
     pub silence_prompt: Duration,
+}
+
+impl Settings {
+    /// When words are looked for in an interruption, after its beginning, when they were looked for so often already;
+    /// never when it counts as none before.
+    pub(super) fn probe(&self, before: u32) -> Option<Duration> {
+        let next = PROBE.saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX));
+        if before == 0 {
+            Some(next.min(self.false_interruption))
+        } else {
+            Some(next).filter(|next| *next < self.false_interruption)
+        }
+    }
 }
 
 impl Default for Settings {
