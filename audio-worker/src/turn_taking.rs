@@ -144,9 +144,11 @@ impl TurnTaking {
         matches!(self.state, State::Hearing { .. } | State::Thinking)
     }
 
-    /// True while the caller may be speaking, for whoever keeps a little of what came before.
-    pub const fn is_voiced(&self) -> bool {
-        self.voice.is_running()
+    /// True while what the caller says may yet be asked for: in a turn, and while somebody speaks on whose interruption
+    /// counts as none.
+    pub const fn records(&self) -> bool {
+        let doubtful = matches!(self.state, State::Speaking { .. }) && self.newest > self.answered;
+        self.keeps_speech() || (doubtful && self.voice.goes_on())
     }
 
     /// The end of the caller's newest voice, if there was any.
@@ -324,8 +326,13 @@ impl TurnTaking {
         if confirmed {
             self.stats.barge_ins += 1;
             self.voice.unmute_run();
-            self.state =
-                State::Hearing { guess: Guess::Words, over: Some(Over { since: self.now, confirmed, probes: 0 }) };
+            let mut guess = Guess::Words;
+            if self.voice.silence() < self.settings.guess_silence {
+                // The words are only the beginning of what is being said.
+                self.forget();
+                guess = Guess::None;
+            }
+            self.state = State::Hearing { guess, over: Some(Over { since: self.now, confirmed, probes: 0 }) };
         }
     }
 

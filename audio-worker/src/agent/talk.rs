@@ -253,7 +253,7 @@ impl Agent for Talk {
                 let (floor, speech, guard) = (&mut self.floor, &mut self.speech, &mut self.echo);
                 let playing = self.playing.heard_of_utterance(at);
                 self.ears.hear(pcm, |voice, window| {
-                    speech.push(window, floor.keeps_speech());
+                    speech.push(window, floor.records());
                     guard.hear(window);
                     // Only a voice that could interrupt is worth the comparison.
                     let echo = voice >= ears::VOICE && playing.is_some_and(|heard_ms| guard.is_echo(heard_ms));
@@ -263,7 +263,7 @@ impl Agent for Talk {
             Heard::Gap(ms) => {
                 let (floor, speech) = (&mut self.floor, &mut self.speech);
                 self.ears.gap(ms, |voice, window| {
-                    speech.push(window, floor.keeps_speech());
+                    speech.push(window, floor.records());
                     floor.handle(Input::Window { voice, echo: false }, at);
                 });
             }

@@ -211,6 +211,21 @@ fn half_a_sentence_without_words_is_listened_to_again_before_the_agent_goes_on()
 }
 
 #[test]
+fn who_speaks_on_after_the_agent_went_on_is_recorded_for_the_words_that_come_late() {
+    let mut talk = talk();
+    talk.speaking().silence(960).voice(1120);
+    assert_eq!(talk.came().last(), Some(&Output::GoOn));
+    assert!(talk.core.records() && !talk.core.keeps_speech());
+    talk.voice(320).words(1, "stop I need").gives(&[Output::Interrupt, BEGAN, Output::Forget { turn: 1 }]);
+    talk.voice(320).silence(64).gives(&[guess(2)]);
+    talk.words(2, "stop I need a taxi").silence(352).gives(&[ENDED, Output::Answer { turn: 2 }]);
+    // Silence is nobody's.
+    let mut talk = with(Settings::default());
+    talk.speaking().voice(1280).silence(320);
+    assert!(!talk.core.records());
+}
+
+#[test]
 fn noise_in_which_no_words_are_found_twice_lets_the_agent_go_on_at_once() {
     let mut talk = talk();
     talk.speaking().silence(960).voice(96).gives(&[Output::Interrupt, BEGAN]);

@@ -87,6 +87,11 @@ impl Voice {
         matches!(self.run, Some(Run { over: false, .. }))
     }
 
+    /// True in a run, be it a turn, or noise.
+    pub(super) const fn goes_on(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// The end of the newest voice.
     pub(super) const fn last_voice(&self) -> Option<Instant> {
         self.last_voice
