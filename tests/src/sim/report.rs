@@ -312,14 +312,8 @@ impl fmt::Display for CallReport {
             let verbs = action.verbs.join(", ");
             writeln!(f, "  action {}: {status}, {verbs}", action.url)?;
         }
-        for words in &self.said {
-            writeln!(f, "  said: {words}")?;
-        }
-        for number in &self.dialled {
-            writeln!(f, "  dialled: {number}")?;
-        }
-        for queue in &self.queued {
-            writeln!(f, "  waits in the queue: {queue}")?;
+        for (what, texts) in [("said", &self.said), ("dialled", &self.dialled), ("waits in the queue", &self.queued)] {
+            texts.iter().try_for_each(|text| writeln!(f, "  {what}: {text}"))?;
         }
         if let Some(reason) = &self.rejected {
             writeln!(f, "  rejected: {reason}")?;
