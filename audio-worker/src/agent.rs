@@ -110,6 +110,11 @@ pub trait Agent: Send {
         Err(CannotSay::NoVoice)
     }
 
+    /// The conversation is over, or another agent takes over: what it still has to tell. It is asked nothing more.
+    fn leave(&mut self) -> Vec<Report> {
+        Vec::new()
+    }
+
     /// What it counted so far.
     fn stats(&self) -> AgentStats {
         AgentStats::default()

@@ -168,9 +168,17 @@ impl Conversation {
         self.telling.ended(reason.label());
     }
 
+    /// The agent leaves: what it still has to tell is told.
+    fn tell_rest(&mut self) {
+        for report in self.agent.leave() {
+            self.telling.report(&report);
+        }
+    }
+
     /// What was counted at the end, by the core and by the driver; Prometheus is told of it.
     pub(crate) fn finish(&mut self) -> (Stats, Seen) {
         let stats = (self.turn.stats(), self.seen);
+        self.tell_rest();
         self.news.tell(stats, self.agent.stats());
         stats
     }
@@ -269,7 +277,9 @@ impl Conversation {
             Act::EndUtterance => {
                 self.codes.clear();
                 self.downlink.finish(&mut self.codes)?;
-                self.turn.handle(Input::Say(&self.codes), now());
+                if !self.codes.is_empty() {
+                    self.turn.handle(Input::Say(&self.codes), now());
+                }
                 Input::EndUtterance
             }
             Act::Interrupt => {

@@ -24,6 +24,9 @@ use crate::agent::{Report, Speaker};
 /// Lines that may wait for the disk.
 const WAITING: usize = 4096;
 
+/// Files that are kept open; opening one again costs little.
+const MAX_OPEN: usize = 256;
+
 /// Longest name of a file, in characters; ids of calls have 34.
 const MAX_NAME: usize = 64;
 
@@ -155,6 +158,10 @@ fn write(directory: &Path, waiting: &Receiver<Line>) {
             Some(file) => file.write_all(text.as_bytes()),
             None => open(&path).and_then(|mut file| {
                 file.write_all(text.as_bytes())?;
+                // The end of a call is dropped when there is no room for it: its file must not stay for ever.
+                if files.len() >= MAX_OPEN {
+                    files.clear();
+                }
                 files.insert(name, file);
                 Ok(())
             }),

@@ -248,9 +248,7 @@ impl Turn {
             self.stats.late_samples += mulaw.len() as u64;
             return;
         }
-        if mulaw.is_empty() {
-            return;
-        }
+        // One of which the filter still keeps everything has begun as well: the agent counts it.
         match self.speaking {
             Speaking::Here { .. } => {}
             Speaking::Parted { before } => self.begin(before),
@@ -302,6 +300,7 @@ impl Turn {
     /// What the agent said so far is worthless. Keys are nobody's chatter: they are played to their end.
     fn on_interrupt(&mut self) {
         self.speaking = Speaking::No;
+        (self.continues, self.continued) = (false, None);
         if self.newest == 0 {
             return;
         }

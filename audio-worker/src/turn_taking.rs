@@ -16,6 +16,7 @@ use std::{
 mod fillers;
 mod message;
 mod settings;
+mod state;
 mod voice;
 
 pub use message::{Input, Output, Stats};
@@ -23,6 +24,7 @@ pub use settings::Settings;
 pub use voice::WINDOW;
 
 use fillers::Fillers;
+use state::{Guess, Over, State};
 use voice::Voice;
 
 /// Audio may come late without anybody being silent: so long is waited beyond the silence that is asked for when nothing
@@ -45,45 +47,6 @@ pub struct TurnTaking {
     prompts: u32,
     out: VecDeque<Output>,
     stats: Stats,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nobody speaks, since then.
-    Listening(Instant),
-    /// The caller speaks.
-    Hearing { guess: Guess, over: Option<Over> },
-    /// The caller has finished; the answer has no sound yet.
-    Thinking,
-    /// The agent is about to say something of its own accord, which has no sound yet.
-    Preparing,
-    /// The agent speaks.
-    Speaking { protected: bool },
-}
-
-/// What is known of the words of the turn that is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Guess {
-    /// Nothing was asked for.
-    None,
-    /// Asked for, with the caller still speaking, to know whether there are words at all.
-    Probe,
-    /// Asked for in a silence, to be answered.
-    Asked,
-    /// It has words.
-    Words,
-    /// It has none.
-    Empty,
-}
-
-/// The caller has interrupted the agent, whose rest can still be said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Over {
-    since: Instant,
-    /// There were words: it will not be said.
-    confirmed: bool,
-    /// How often words were looked for while it went on.
-    probes: u32,
 }
 
 impl TurnTaking {
@@ -113,6 +76,7 @@ impl TurnTaking {
             Input::Finished => self.on_finished(),
             Input::Unanswered => self.listen(),
             Input::Preparing => self.on_preparing(),
+            Input::Key => self.on_key(),
             Input::Held => {
                 self.forget();
                 self.voice.reset();
@@ -148,7 +112,7 @@ impl TurnTaking {
     /// counts as none.
     pub const fn records(&self) -> bool {
         let doubtful = matches!(self.state, State::Speaking { .. }) && self.newest > self.answered;
-        self.keeps_speech() || (doubtful && self.voice.goes_on())
+        self.keeps_speech() || self.voice.is_running() || (doubtful && self.voice.goes_on())
     }
 
     /// The end of the caller's newest voice, if there was any.
@@ -231,11 +195,24 @@ impl TurnTaking {
             {
                 self.interrupt(true);
             }
+            // The same, and the agent has finished meanwhile.
+            State::Listening(_) if is_speech && turn > self.answered => {
+                self.hear(None);
+                self.state = State::Hearing { guess: Guess::Words, over: None };
+            }
             State::Listening(_)
             | State::Hearing { .. }
             | State::Thinking
             | State::Preparing
             | State::Speaking { .. } => {}
+        }
+    }
+
+    /// Who types is not silent.
+    fn on_key(&mut self) {
+        self.prompts = 0;
+        if let State::Listening(_) = self.state {
+            self.listen();
         }
     }
 
@@ -325,7 +302,7 @@ impl TurnTaking {
         self.hear(Some(Over { since: self.now, confirmed, probes: 0 }));
         if confirmed {
             self.stats.barge_ins += 1;
-            self.voice.unmute_run();
+            self.voice.unmute_run(self.now);
             let mut guess = Guess::Words;
             if self.voice.silence() < self.settings.guess_silence {
                 // The words are only the beginning of what is being said.
@@ -358,7 +335,13 @@ impl TurnTaking {
         if guess == Guess::Empty {
             self.stats.empty += 1;
             self.forget();
-            self.listen();
+            if over.is_some() {
+                // Of what interrupted nothing was left; the rest is said after all.
+                self.out.push_back(Output::GoOn);
+                self.state = State::Speaking { protected: false };
+            } else {
+                self.listen();
+            }
             return;
         }
         self.answered = self.newest;

@@ -8,6 +8,9 @@ const MAX_MESSAGES: usize = 200;
 /// Most text that is kept, in bytes; a model's context and its price have bounds of their own.
 const MAX_BYTES: usize = 64 << 10;
 
+/// Longest message that another of the same speaker is added to, in bytes.
+const MAX_MERGED: usize = 8 << 10;
+
 /// The messages of one call, oldest first. Beyond its bounds the oldest are forgotten.
 #[derive(Debug, Default)]
 pub struct History {
@@ -25,7 +28,7 @@ impl History {
         }
         self.bytes += text.len();
         match self.messages.last_mut() {
-            Some(last) if last.role == role => {
+            Some(last) if last.role == role && last.text.len() + text.len() <= MAX_MERGED => {
                 last.text.push(' ');
                 last.text.push_str(text);
                 self.bytes += 1;

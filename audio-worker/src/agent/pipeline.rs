@@ -34,6 +34,8 @@ pub struct Pipeline {
     parameters: Sensitive<BTreeMap<String, String>>,
     instructions: String,
     digits: String,
+    /// Of them, those that the newest prompt tells.
+    told: usize,
 }
 
 impl Pipeline {
@@ -41,7 +43,7 @@ impl Pipeline {
     pub fn new(persona: Arc<Persona>, opening: &Opening) -> Self {
         persona.chat.warm();
         let instructions = persona.settings.instructions.fill(opening.parameters.expose());
-        Self { persona, parameters: opening.parameters.clone(), instructions, digits: String::new() }
+        Self { persona, parameters: opening.parameters.clone(), instructions, digits: String::new(), told: 0 }
     }
 
     fn say(&self, text: &Text) -> Answer {
@@ -57,6 +59,7 @@ impl Brain for Pipeline {
     }
 
     fn answer(&mut self, said: &str, history: &[Message]) -> Answer {
+        self.told = self.digits.len();
         let text = if self.digits.is_empty() { said.to_owned() } else { format!("{said} [keys: {}]", self.digits) };
         let system = Message { role: Role::System, text: self.instructions.clone() };
         let system = (!self.instructions.is_empty()).then_some(system);
@@ -73,7 +76,7 @@ impl Brain for Pipeline {
     }
 
     fn settle(&mut self, _: &str) {
-        self.digits.clear();
+        self.digits.drain(..std::mem::take(&mut self.told));
     }
 
     /// Keys are told to the model with what is said next.

@@ -20,7 +20,7 @@ use super::{
     Act, Agent, AgentStats, CannotSay, Heard, Opening,
     brain::Brain,
     history::History,
-    report::{Report, Stage},
+    report::{Report, Speaker, Stage},
     text::Text,
 };
 use crate::{
@@ -190,12 +190,7 @@ impl Talk {
             }
             Err(error) => {
                 self.on_fault(Stage::SpeechToText, &error);
-                if let Some(prepared) = self.prepared.as_mut().filter(|prepared| prepared.turn == turn) {
-                    if let Some(spans) = &prepared.spans {
-                        spans.failed();
-                    }
-                    prepared.reply = Some(Reply::apology(&self.apology));
-                }
+                self.on_no_words(turn, at);
             }
         }
         true
@@ -251,7 +246,7 @@ impl Agent for Talk {
             Heard::Audio(_) | Heard::Gap(_) if self.ending => {}
             Heard::Audio(pcm) => {
                 let (floor, speech, guard) = (&mut self.floor, &mut self.speech, &mut self.echo);
-                let playing = self.playing.heard_of_utterance(at);
+                let playing = self.playing.echoing(at);
                 self.ears.hear(pcm, |voice, window| {
                     speech.push(window, floor.records());
                     guard.hear(window);
@@ -261,17 +256,19 @@ impl Agent for Talk {
                 });
             }
             Heard::Gap(ms) => {
-                let (floor, speech) = (&mut self.floor, &mut self.speech);
+                let (floor, speech, guard) = (&mut self.floor, &mut self.speech, &mut self.echo);
                 self.ears.gap(ms, |voice, window| {
                     speech.push(window, floor.records());
+                    guard.hear(window);
                     floor.handle(Input::Window { voice, echo: false }, at);
                 });
             }
             Heard::Dtmf(key) => {
-                if !self.ending
-                    && let Some(answer) = self.brain.key(key)
-                {
-                    self.take_floor(Prepared::own(Reply::new(answer)), at);
+                if !self.ending {
+                    match self.brain.key(key) {
+                        Some(answer) => self.take_floor(Prepared::own(Reply::new(answer)), at),
+                        None => self.floor.handle(Input::Key, at),
+                    }
                 }
             }
             Heard::Played { utterance, ms, cleared } => {
@@ -293,6 +290,18 @@ impl Agent for Talk {
         }
         self.ordered.push_back(text.to_owned());
         Ok(())
+    }
+
+    fn leave(&mut self) -> Vec<Report> {
+        let at = now();
+        self.playing.stop(at);
+        self.end_interrupted(at);
+        let unanswered = self.prepared.take().filter(|prepared| prepared.released).and_then(|prepared| prepared.said);
+        let said =
+            unanswered.map(|text| Report::Said { by: Speaker::Caller, text, is_final: true, interrupted: false });
+        let waiting =
+            self.acts.drain(..).filter_map(|act| if let Act::Report(report) = act { Some(report) } else { None });
+        waiting.chain(said).collect()
     }
 
     fn stats(&self) -> AgentStats {

@@ -137,6 +137,7 @@ impl Conversation {
         let call_id = printable(&self.staff.opening.call_id);
         tracing::info!(call_id, from = self.staff.agent, to = name, "another agent takes the call over");
         self.staff.agent = name;
+        self.tell_rest();
         self.news.dismiss(self.agent.stats());
         self.agent = agent;
         self.downlink.reset();

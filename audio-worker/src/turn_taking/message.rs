@@ -29,6 +29,8 @@ pub enum Input<'a> {
     Unanswered,
     /// The agent is about to say something of its own accord: a greeting, an answer to a key. Whatever went on is over.
     Preparing,
+    /// The caller pressed a key that means nothing yet.
+    Key,
     /// The call was put on hold, or taken off: nothing of before counts.
     Held,
     /// Time passed.

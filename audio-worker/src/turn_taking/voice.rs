@@ -105,9 +105,12 @@ impl Voice {
     }
 
     /// The run was something to listen to after all.
-    pub(super) const fn unmute_run(&mut self) {
+    pub(super) fn unmute_run(&mut self, now: Instant) {
         if let Some(run) = &mut self.run {
             run.over = false;
+            if run.silence.is_zero() {
+                self.last_voice = Some(now);
+            }
         }
     }
 

@@ -81,6 +81,23 @@ impl Talk {
         self.prepared = Some(prepared);
     }
 
+    /// The recogniser failed.
+    pub(super) fn on_no_words(&mut self, turn: u64, at: Instant) {
+        let Some(prepared) = self.prepared.as_mut().filter(|prepared| prepared.turn == turn) else { return };
+        if let Some(spans) = &prepared.spans {
+            spans.failed();
+        }
+        if !self.floor.keeps_speech() {
+            // Of what was no interruption nothing is expected any more.
+            self.prepared = None;
+        } else if self.faults > self.cast.max_faults {
+            let farewell = self.brain.farewell(Farewell::Faults);
+            self.take_floor(Prepared::own(Reply::new(farewell)), at);
+        } else {
+            prepared.reply = Some(Reply::apology(&self.apology));
+        }
+    }
+
     /// What the caller said is known.
     pub(super) fn on_words(&mut self, turn: u64, text: String) {
         let Some(prepared) = self.prepared.as_mut().filter(|prepared| prepared.turn == turn) else { return };
@@ -192,7 +209,7 @@ impl Talk {
         if let Some(spans) = self.spans.take() {
             spans.played(interrupted);
         }
-        self.playing.end();
+        self.playing.end(at);
         if !text.is_empty() {
             self.history.push(Role::Assistant, &text);
             let said = Report::Said { by: Speaker::Agent, text, is_final: true, interrupted };
@@ -223,10 +240,14 @@ impl Talk {
         if held {
             self.playing.stop(at);
             self.end_interrupted(at);
-            self.prepared = None;
+            // What it has to say of its own accord waits for the end of the hold.
+            self.prepared = self.prepared.take().filter(|prepared| prepared.turn == 0);
         }
         self.speech.end_turn();
         self.floor.handle(Input::Held, at);
+        if !held && self.prepared.is_some() {
+            self.floor.handle(Input::Preparing, at);
+        }
     }
 
     /// What is to be said by order is said when nobody speaks.

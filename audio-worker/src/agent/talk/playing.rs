@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// Reports may be missing: sound that was given out so long ago, beyond its length, was heard.
 const UNREPORTED: Duration = Duration::from_secs(5);
 
+/// How long after its end an utterance may still come back as an echo.
+const ECHO: Duration = Duration::from_millis(800);
+
 /// A report this much short of the end is one of the end: codec and filters round.
 const ROUNDING_MS: u64 = 40;
 
@@ -14,13 +17,16 @@ pub(super) struct Playing {
     /// Utterances begun.
     begun: u64,
     now: Option<Utterance>,
+    /// How much of the newest was heard when it ended or was stopped, and when that was.
+    last: Option<(u64, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Utterance {
     /// Where it begins in its answer, ms.
     base_ms: u64,
-    began: Instant,
+    /// When sound was last given out.
+    given_at: Instant,
     given_ms: u64,
     /// Of the answer: what is reported, and when it was.
     heard_ms: u64,
@@ -35,13 +41,13 @@ impl Playing {
     /// Sound up to `given_ms` of the answer was given out; true when that begins an utterance at `base_ms`.
     pub(super) fn give(&mut self, base_ms: u64, given_ms: u64, now: Instant) -> bool {
         if let Some(utterance) = self.now.as_mut().filter(|utterance| !utterance.stopped) {
-            utterance.given_ms = given_ms;
+            (utterance.given_ms, utterance.given_at) = (given_ms, now);
             return false;
         }
         self.begun += 1;
         self.now = Some(Utterance {
             base_ms,
-            began: now,
+            given_at: now,
             given_ms,
             heard_ms: base_ms,
             reported: now,
@@ -60,6 +66,7 @@ impl Playing {
     /// It was thrown away; what is heard of it is what was heard so far.
     pub(super) fn stop(&mut self, now: Instant) {
         let heard_ms = self.heard_ms(now);
+        self.last = self.heard_of_utterance(now).map(|ms| (ms, now)).or(self.last);
         if let Some(utterance) = &mut self.now {
             (utterance.stopped, utterance.heard_ms) = (true, heard_ms);
         }
@@ -68,7 +75,7 @@ impl Playing {
     /// The gateway reports `ms` of the agent's utterance `number`.
     pub(super) fn report(&mut self, number: u64, ms: u64, cleared: bool, now: Instant) {
         let Some(utterance) = self.now.as_mut().filter(|_| number == self.begun) else { return };
-        let heard_ms = utterance.base_ms + ms;
+        let heard_ms = utterance.base_ms.saturating_add(ms).min(utterance.given_ms);
         if utterance.stopped && !cleared {
             // It is older than the stop, which knows better.
             return;
@@ -107,7 +114,8 @@ impl Playing {
     /// When it counts as heard without a report.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let utterance = self.now.filter(|utterance| utterance.complete && !utterance.stopped)?;
-        Some(utterance.began + Duration::from_millis(utterance.given_ms - utterance.base_ms) + UNREPORTED)
+        let left = utterance.given_ms.saturating_sub(utterance.heard_ms);
+        Some(utterance.reported.max(utterance.given_at) + Duration::from_millis(left) + UNREPORTED)
     }
 
     /// So much of the answer was given out and not heard.
@@ -117,8 +125,18 @@ impl Playing {
     }
 
     /// Nothing is played any more.
-    pub(super) const fn end(&mut self) {
+    pub(super) fn end(&mut self, now: Instant) {
+        self.last = self.heard_of_utterance(now).map(|ms| (ms, now)).or(self.last);
         self.now = None;
+    }
+
+    /// What may come back as an echo by `now`: so much of the newest utterance would have been heard, ms.
+    pub(super) fn echoing(&self, now: Instant) -> Option<u64> {
+        self.heard_of_utterance(now).or_else(|| {
+            let (ms, since) = self.last.map(|(ms, at)| (ms, now.saturating_duration_since(at)))?;
+            let since_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+            (since <= ECHO).then(|| ms.saturating_add(since_ms))
+        })
     }
 }
 

@@ -324,13 +324,45 @@ async fn a_recogniser_and_a_model_that_fail_are_apologised_for_and_the_call_goes
 
 #[tokio::test(start_paused = true)]
 async fn too_many_faults_in_a_row_end_the_call_politely() {
-    let mut call = call(&[Ok("break")]);
-    for _ in 0..3 {
-        call.silence(1000).await.voice(600).await.silence(1500).await;
+    for words in [Ok("break"), Err(Fault::Denied)] {
+        let mut call = call(&[words]);
+        for _ in 0..3 {
+            call.silence(1000).await.voice(600).await.silence(1500).await;
+        }
+        assert_eq!(call.said().last(), Some(&(A, "So long.", false)));
+        let ended = Act::Hangup { reason: "farewell".to_owned(), after_playback: true };
+        assert_eq!(call.acts.last().map(|(_, act)| act), Some(&ended));
     }
-    assert_eq!(call.said().last(), Some(&(A, "So long.", false)));
-    let ended = Act::Hangup { reason: "farewell".to_owned(), after_playback: true };
-    assert_eq!(call.acts.last().map(|(_, act)| act), Some(&ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_greeting_that_a_hold_came_before_is_said_after_it() {
+    let mut call = call(&[Ok("x")]);
+    call.talk.hear(Heard::Held(true));
+    call.talk.hear(Heard::Held(false));
+    call.silence(1000).await;
+    assert_eq!(call.said(), [(A, "Hello.", false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_types_is_not_silent() {
+    let mut call = call(&[Ok("x")]);
+    for _ in 0..4 {
+        call.silence(6000).await;
+        call.talk.hear(Heard::Dtmf('#'));
+    }
+    assert_eq!(call.said().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_heard_when_the_caller_hung_up_is_told() {
+    let mut call = call(&[Ok("alpha bravo charlie delta echo foxtrot golf hotel")]);
+    call.silence(1000).await.voice(600).await.silence(1700).await;
+    let told = call.talk.leave();
+    let Some(Report::Said { by: A, text, interrupted: true, .. }) = told.last() else { panic!("{told:?}") };
+    assert!(text.starts_with("alpha") && !text.contains("hotel"), "{text}");
+    // A report that makes no sense does not change what was said.
+    call.talk.hear(Heard::Played { utterance: 2, ms: u64::MAX, cleared: true });
 }
 
 #[tokio::test(start_paused = true)]
