@@ -5,10 +5,13 @@
 pub mod concealment;
 mod dense;
 pub mod echo;
+mod ending;
 pub mod silero;
 
 pub use concealment::{Concealment, Filled};
 pub use silero::Silero;
+
+use ending::Sharp;
 
 /// Samples of one window: 32 ms at 16 kHz.
 pub const WINDOW_SAMPLES: usize = 512;
@@ -33,7 +36,7 @@ pub trait VoiceActivity: Send {
 
 /// The default detector, for one call. All of a process share its weights.
 pub fn detector() -> Box<dyn VoiceActivity> {
-    Box::new(Silero::new())
+    Box::new(Sharp::new(Silero::new()))
 }
 
 /// What [`Ears`] have heard so far.

@@ -31,6 +31,9 @@ use voice::Voice;
 /// comes at all.
 const LATE_AUDIO: Duration = Duration::from_millis(100);
 
+/// What may be the beginning of more speech is waited for so long: a soft consonant, and the detector's first windows.
+const MAY_GO_ON: Duration = Duration::from_millis(256);
+
 /// The floor of one conversation.
 #[derive(Debug)]
 pub struct TurnTaking {
@@ -151,7 +154,7 @@ impl TurnTaking {
         if resumed && matches!(guess, Guess::Asked | Guess::Words | Guess::Empty) {
             self.forget();
             self.state = State::Hearing { guess: Guess::None, over };
-        } else if self.voice.silence() >= self.settings.endpoint_silence
+        } else if (self.voice.silence() >= self.settings.endpoint_silence && !self.waits_for_more())
             || self.voice.lasted(self.now) >= self.settings.max_utterance
         {
             self.endpoint(guess, over);
@@ -159,6 +162,11 @@ impl TurnTaking {
             self.guess(false);
             self.state = State::Hearing { guess: Guess::Asked, over };
         }
+    }
+
+    /// The silence is long enough, and something in its newest window may be the beginning of more speech.
+    fn waits_for_more(&self) -> bool {
+        self.voice.may_resume() && self.voice.silence() < self.settings.endpoint_silence + MAY_GO_ON
     }
 
     fn on_words(&mut self, turn: u64, text: &str) {
@@ -288,7 +296,8 @@ impl TurnTaking {
     fn endpoint_deadline(&self, over: Option<Over>, guess: Guess) -> Option<Instant> {
         let waits_for_words = over.is_some_and(|over| !over.confirmed) && guess == Guess::Asked;
         let last = self.voice.last_voice().filter(|_| !waits_for_words)?;
-        Some(last + self.settings.endpoint_silence + LATE_AUDIO)
+        let more = if self.voice.may_resume() { MAY_GO_ON } else { Duration::ZERO };
+        Some(last + self.settings.endpoint_silence + more + LATE_AUDIO)
     }
 
     fn hear(&mut self, over: Option<Over>) {

@@ -217,7 +217,7 @@ fn every_mistake_has_its_line_and_its_cure() {
         ("greeting_protected = \"yes\"", 4, "greeting_protected must be true or false, without quotes"),
         ("turn = 5", 4, "turn must be a table"),
         ("[agent.a.turn]\nendpoint_ms = 1", 5, "turn has an unknown key; did you mean endpoint_silence_ms?"),
-        ("[agent.a.turn]\n\nguess_silence_ms = 800", 6, "must be at most endpoint_silence_ms, which is 400"),
+        ("[agent.a.turn]\n\nguess_silence_ms = 800", 6, "must be at most endpoint_silence_ms, which is 448"),
         ("[agent.a.turn]\nbarge_in_ms = 1.5", 5, "barge_in_ms must be a whole number from 20 to 2000"),
         ("[agent.a.chat]\nprovider = \"google\"", 5, "cannot speak to yet; use openai, which many servers speak"),
         ("[agent.a.chat]\nkey = \"sk-proj-s3cret\"", 5, "the key itself must not stand in this file"),

@@ -49,11 +49,11 @@ impl Default for Settings {
         let fillers = ["mhm", "mm", "mmm", "mm-hmm", "hm", "hmm", "uh", "uh-huh", "um", "er", "ah", "aha"];
         Self {
             min_speech: Duration::from_millis(96),
-            guess_silence: Duration::from_millis(64),
-            endpoint_silence: Duration::from_millis(400),
+            guess_silence: Duration::from_millis(32),
+            endpoint_silence: Duration::from_millis(448),
             max_utterance: Duration::from_secs(30),
             interruptible: true,
-            barge_in: Duration::from_millis(96),
+            barge_in: Duration::from_millis(64),
             false_interruption: Duration::from_millis(1000),
             fillers: fillers.map(str::to_owned).into(),
             silence_prompt: Duration::from_secs(8),

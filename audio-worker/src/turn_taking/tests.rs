@@ -13,7 +13,20 @@ struct Talk {
 }
 
 fn talk() -> Talk {
-    with(Settings::default())
+    with(settings())
+}
+
+/// What the times below are written for, whatever the defaults are.
+fn settings() -> Settings {
+    let ms = Duration::from_millis;
+    Settings {
+        min_speech: ms(96),
+        guess_silence: ms(64),
+        endpoint_silence: ms(400),
+        barge_in: ms(96),
+        false_interruption: ms(1000),
+        ..Settings::default()
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "virtual time has to begin at some moment")]
@@ -148,6 +161,20 @@ fn who_speaks_on_after_the_end_was_decided_is_heard_out() {
 }
 
 #[test]
+fn what_may_be_the_beginning_of_more_is_waited_for_but_not_for_long() {
+    let mut talk = talk();
+    talk.voice(320).silence(384);
+    // A soft beginning, with a hole in it, at the very end of the silence that is asked for.
+    assert!(talk.sound(0.3, false, 32).silence(32).sound(0.3, false, 32).came().is_empty());
+    assert!(talk.voice(64).came().iter().all(|output| matches!(output, Output::Forget { .. })));
+    assert_eq!(talk.core.stats().turns, 0);
+    talk.silence(384);
+    let came = talk.sound(0.3, false, 480).out.clone();
+    let answers = came.iter().filter(|(_, output)| matches!(output, Output::Answer { .. })).count();
+    assert_eq!(answers, 1, "{came:?}");
+}
+
+#[test]
 fn a_turn_ends_when_no_sound_comes_any_more() {
     let mut talk = talk();
     talk.voice(960).nothing(600).gives(&[guess(1), ENDED, Output::Answer { turn: 1 }]);
@@ -156,7 +183,7 @@ fn a_turn_ends_when_no_sound_comes_any_more() {
 
 #[test]
 fn a_turn_that_never_ends_is_cut_and_does_not_go_on_in_the_next() {
-    let settings = Settings { max_utterance: Duration::from_secs(3), ..Settings::default() };
+    let settings = Settings { max_utterance: Duration::from_secs(3), ..settings() };
     let mut talk = with(settings);
     talk.voice(3200).gives(&[BEGAN, guess(1), ENDED, Output::Answer { turn: 1 }]);
     talk.voice(6400).gives(&[]);
@@ -269,7 +296,7 @@ fn neither_a_protected_prompt_nor_an_echo_is_interrupted() {
 
 #[test]
 fn an_agent_that_is_not_to_be_interrupted_is_not() {
-    let mut talk = with(Settings { interruptible: false, ..Settings::default() });
+    let mut talk = with(Settings { interruptible: false, ..settings() });
     talk.speaking().voice(3200).silence(960).gives(&[]);
     talk.put(Input::Finished).gives(&[]);
 }

@@ -9,6 +9,12 @@ pub const WINDOW: Duration = Duration::from_millis(32);
 const BEGINS: f32 = 0.5;
 const GOES_ON: f32 = 0.35;
 
+/// A window that is so likely voice, in a silence, may be the beginning of more.
+const MAY_BEGIN: f32 = 0.2;
+
+/// It is seen from so many windows, that one included: a consonant may have a hole before the vowel.
+const UNSURE: u8 = 3;
+
 /// One window of voice alone, after silence, is a click; two are speech that goes on.
 const RESUMES: Duration = Duration::from_millis(64);
 
@@ -30,6 +36,8 @@ struct Run {
     silence: Duration,
     /// Voice in a row, at its end.
     in_a_row: Duration,
+    /// For so many windows more, speech may be going on.
+    may_go_on: u8,
     /// It became a turn, or was taken for none: only the silence after it counts.
     over: bool,
 }
@@ -44,11 +52,20 @@ impl Voice {
         let Some(run) = &mut self.run else {
             if is_voice {
                 let began = now.checked_sub(WINDOW).unwrap_or(now);
-                self.run = Some(Run { began, voiced: WINDOW, silence: Duration::ZERO, in_a_row: WINDOW, over: false });
+                self.run = Some(Run {
+                    began,
+                    voiced: WINDOW,
+                    silence: Duration::ZERO,
+                    in_a_row: WINDOW,
+                    may_go_on: UNSURE,
+                    over: false,
+                });
                 self.last_voice = Some(now);
             }
             return false;
         };
+        let may_be_voice = !echo && probability >= MAY_BEGIN;
+        run.may_go_on = if may_be_voice { UNSURE } else { run.may_go_on.saturating_sub(1) };
         if !is_voice {
             run.in_a_row = Duration::ZERO;
             run.silence += WINDOW;
@@ -75,6 +92,11 @@ impl Voice {
     /// Silence at its end.
     pub(super) fn silence(&self) -> Duration {
         self.run.map_or(Duration::MAX, |run| run.silence)
+    }
+
+    /// True when speech may be going on after silence, which the next windows tell.
+    pub(super) fn may_resume(&self) -> bool {
+        self.run.is_some_and(|run| run.may_go_on > 0)
     }
 
     /// How long it has lasted.

@@ -147,7 +147,13 @@ fn broken(words: &[Result<&'static str, Fault>], mute: Option<&'static str>) -> 
     let cast = Cast {
         speech_to_text: ears.clone(),
         text_to_speech: Arc::new(Mouth(Mutex::new(mute))),
-        turn: Settings::default(),
+        // What the times below are written for, whatever the defaults are.
+        turn: Settings {
+            guess_silence: Duration::from_millis(64),
+            endpoint_silence: Duration::from_millis(400),
+            barge_in: Duration::from_millis(96),
+            ..Settings::default()
+        },
         language: "en".to_owned(),
         apology: Text::fixed("Sorry."),
         max_faults: 2,
