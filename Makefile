@@ -17,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces speech proto-lint buf grpc neighbours scale bench-telemetry bench-tls
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces speech proto-lint buf grpc neighbours scale bench-telemetry bench-tls bench-talk
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ bench-dsp: ## Nanoseconds of the signal path per frame of 20 ms
 bench-vad: ## How well the ears tell speech from noise, and what that costs
 	$(CARGO_BUILD) -p tests --bin bench-vad
 	$(RELEASE)/bench-vad
+
+bench-talk: pair ## How soon agents answer, how often they cut callers off, how soon they stop when interrupted
+	$(CARGO_BUILD) -p tests --bin bench-talk
+	$(RELEASE)/bench-talk
 
 proof: pair ## Load the pair for long: CALLS=50,300 at once, the last for MINUTES=60; memory must stay flat
 	$(CARGO_BUILD) -p tests --bin bench

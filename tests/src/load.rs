@@ -39,7 +39,7 @@ pub use certificates::issue_certificates;
 pub use compare::{Comparison, Ratio, Round};
 pub use edge::{EdgePlan, EdgeReport, measure_edge};
 pub use histogram::Histogram;
-pub use procfs::resident_kib;
+pub use procfs::{processor_seconds, resident_kib};
 pub use scrape::ScrapeCost;
 pub use script::{Script, holds_tone};
 pub use sink::TraceSink;

@@ -11,13 +11,13 @@ use std::{
 
 use serde_json::Value;
 use tests::{
-    corpus::{Speech, murmurs},
+    corpus::murmurs,
     line::{after, is_fallback},
     openai::{Asked, Extent, Mishap, OpenAi, Script, Stage, tone},
     signal,
     sim::{CallPlan, Verb, decode_mulaw},
     stack::{Stack, StackPlan, eventually},
-    talk::{Clip, Closed, Phone, clips, staff},
+    talk::{Clip, Closed, Phone, recorded, staff},
 };
 
 /// The stand-in's voice takes so long for a character.
@@ -140,7 +140,7 @@ fn is_tone(frame: &[i16], hz: f64) -> bool {
 }
 
 fn speech() -> Vec<Clip> {
-    clips(&Speech::bundled())
+    recorded()
 }
 
 fn spoken(lines: &[Value], speaker: &str) -> Vec<String> {

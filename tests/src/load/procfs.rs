@@ -44,6 +44,14 @@ pub(crate) fn cpu(pid: u32) -> io::Result<ProcessCpu> {
     Ok(ProcessCpu { process, threads })
 }
 
+/// Processor time of a process so far, in seconds.
+///
+/// # Errors
+/// When there is no such process.
+pub fn processor_seconds(pid: u32) -> io::Result<f64> {
+    Ok(cpu(pid)?.process.total() as f64 / 1e6)
+}
+
 /// Resident memory of `pid` in KiB.
 pub fn resident_kib(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -300,6 +300,6 @@ impl Phone {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a caller speaks in real time")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

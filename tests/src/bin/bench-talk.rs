@@ -1,0 +1,156 @@
+//! `bench-talk`: starts a gateway and a worker of their own, a stand-in for OpenAI, and callers who converse.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use ::tests::{
+    openai::{OpenAi, Script, tone},
+    pair::{PairProcesses, PairSettings},
+    talk::{Course, TalkPlan, converse, knobs, recorded, talk_markdown},
+};
+use anyhow::Context as _;
+use clap::Parser;
+
+/// How long the pair may take to drain.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// The stand-in's voice takes so long for a character.
+const CHARACTER: Duration = Duration::from_millis(20);
+
+/// Measures conversations: how soon callers are answered, how often cut off, how soon the agent stops for them.
+///
+/// Providers are stood in for: 120 ms to the words, 150 ms to the first token, 80 ms to the first sound.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The gateway's program; `gateway` next to this one when left out.
+    #[arg(long, value_name = "PATH")]
+    gateway_bin: Option<PathBuf>,
+    /// The worker's program; `audio-worker` next to this one when left out.
+    #[arg(long, value_name = "PATH")]
+    worker_bin: Option<PathBuf>,
+    /// Instead of calls: what each knob buys, in virtual time.
+    #[arg(long)]
+    knobs: bool,
+    /// Calls at once for response, pauses and interruptions.
+    #[arg(long, default_value_t = 5)]
+    calls: u32,
+    /// Things said in each of them.
+    #[arg(long, default_value_t = 20)]
+    turns: u32,
+    /// Calls at once for the last step; none when 0.
+    #[arg(long, default_value_t = 100)]
+    crowd: u32,
+    /// More lines of the agent's table of the agents file, such as `turn.endpoint_silence_ms = 500`.
+    #[arg(long = "agent", value_name = "LINE")]
+    agent: Vec<String>,
+    /// Where logs and transcripts go; a new directory for temporary files when left out.
+    #[arg(long, value_name = "DIRECTORY")]
+    logs: Option<PathBuf>,
+    /// Writes the results as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes the tables.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+#[tokio::main]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are the output, progress goes beside them")]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.knobs {
+        println!("{}", knobs()?);
+        return Ok(());
+    }
+    let mut settings = PairSettings::beside_current()?;
+    if let Some(path) = &arguments.gateway_bin {
+        settings.gateway.clone_from(path);
+    }
+    if let Some(path) = &arguments.worker_bin {
+        settings.worker.clone_from(path);
+    }
+    if let Some(path) = &arguments.logs {
+        settings.logs.clone_from(path);
+    }
+    std::fs::create_dir_all(&settings.logs).with_context(|| settings.logs.display().to_string())?;
+    let server = OpenAi::start(script()).await?;
+    let (agents, transcripts) = (settings.logs.join("agents.toml"), settings.logs.join("transcripts"));
+    std::fs::write(&agents, agents_file(&arguments.agent))?;
+    settings.max_calls = Some(arguments.crowd.max(arguments.calls) + 10);
+    settings.environment.extend(
+        [
+            ("MAX_CALLS_PER_SECOND", "0"),
+            ("DEFAULT_AGENT", "desk"),
+            ("OPENAI_BASE_URL", server.base().as_str()),
+            ("AGENTS_FILE", &agents.to_string_lossy()),
+            ("TRANSCRIPTS_DIR", &transcripts.to_string_lossy()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let pair = PairProcesses::start(&settings).await?;
+    let (call, watched, clips) = (pair.call_plan()?, pair.watched(), Arc::from(recorded()));
+    let steps = [
+        (Course::Turns, arguments.calls, arguments.turns),
+        (Course::Pauses, arguments.calls, arguments.turns),
+        (Course::Interruptions, arguments.calls, arguments.turns / 2),
+        (Course::Turns, arguments.crowd, 8),
+    ];
+    let mut reports = Vec::new();
+    for (course, calls, turns) in steps.into_iter().filter(|(_, calls, turns)| calls * turns > 0) {
+        eprintln!("{calls} calls: {course:?}");
+        let (clips, transcripts) = (Arc::clone(&clips), transcripts.as_path());
+        let plan = TalkPlan { call: &call, watched: &watched, clips, transcripts, course, calls, turns };
+        let report = converse(&plan).await?;
+        eprintln!("{}", talk_markdown(std::slice::from_ref(&report)));
+        reports.push(report);
+    }
+    pair.stop(STOP_LIMIT).await?;
+    let table = talk_markdown(&reports);
+    println!("{table}");
+    if let Some(path) = &arguments.markdown {
+        std::fs::write(path, table).with_context(|| path.display().to_string())?;
+    }
+    if let Some(path) = &arguments.json {
+        let json = serde_json::to_string_pretty(&reports)?;
+        std::fs::write(path, json).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// No two answers are the same, so that none is remembered by the voice.
+fn script() -> Script {
+    let asked = AtomicU64::new(0);
+    Script {
+        think: Arc::new(move |_| {
+            let number = asked.fetch_add(1, Ordering::Relaxed);
+            format!(
+                "This is answer {number}. It goes on for a while, so that callers who want to can interrupt number {number}."
+            )
+        }),
+        say: Arc::new(|text, _| tone(440.0, CHARACTER * u32::try_from(text.chars().count()).unwrap_or(u32::MAX))),
+        ..Script::default()
+    }
+}
+
+fn agents_file(more: &[String]) -> String {
+    let more = more.join("\n");
+    format!(
+        r#"
+[agent.desk]
+kind = "pipeline"
+instructions = "Answer."
+greeting = "Hello."
+{more}
+[agent.desk.speech_to_text]
+model = "stand-in"
+[agent.desk.chat]
+model = "stand-in"
+[agent.desk.text_to_speech]
+model = "stand-in"
+"#
+    )
+}
