@@ -58,7 +58,7 @@ struct Arguments {
     markdown: Option<PathBuf>,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are the output, progress goes beside them")]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
@@ -77,7 +77,7 @@ async fn main() -> anyhow::Result<()> {
         settings.logs.clone_from(path);
     }
     std::fs::create_dir_all(&settings.logs).with_context(|| settings.logs.display().to_string())?;
-    let server = OpenAi::start(script()).await?;
+    let server = stand_in().await?;
     let (agents, transcripts) = (settings.logs.join("agents.toml"), settings.logs.join("transcripts"));
     std::fs::write(&agents, agents_file(&arguments.agent))?;
     settings.max_calls = Some(arguments.crowd.max(arguments.calls) + 10);
@@ -119,6 +119,21 @@ async fn main() -> anyhow::Result<()> {
         std::fs::write(path, json).with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// On a thread of its own, so that it and the callers do not hold each other up.
+async fn stand_in() -> anyhow::Result<OpenAi> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot build a runtime")?;
+    let (started, starting) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            // Nobody waits any more only when this program ends.
+            let _ = started.send(OpenAi::start(script()).await);
+            std::future::pending::<()>().await;
+        });
+    })?;
+    Ok(starting.await??)
 }
 
 /// No two answers are the same, so that none is remembered by the voice.

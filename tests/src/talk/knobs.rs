@@ -23,7 +23,7 @@ const BARGE_INS_MS: [u64; 3] = [64, 96, 128];
 /// # Errors
 /// When the line's resampler fails.
 pub fn knobs() -> anyhow::Result<String> {
-    let (clips, start) = (recorded(), now());
+    let (clips, start) = (recorded(), now().into_std());
     let ms = Duration::from_millis;
     let delays = Delays { words: ms(125), clause: ms(165), sound: ms(85) };
     let at = |index: usize, phase: usize| (index * 37 + phase) % 256;
