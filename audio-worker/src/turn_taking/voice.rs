@@ -96,7 +96,7 @@ impl Voice {
 
     /// True when speech may be going on after silence, which the next windows tell.
     pub(super) fn may_resume(&self) -> bool {
-        self.run.is_some_and(|run| run.may_go_on > 0)
+        self.run.is_some_and(|run| run.may_go_on > 0 && !run.silence.is_zero())
     }
 
     /// How long it has lasted.
