@@ -36,6 +36,11 @@ pub trait VoiceActivity: Send {
 
 /// The default detector, for one call. All of a process share its weights.
 pub fn detector() -> Box<dyn VoiceActivity> {
+    Box::new(Silero::new())
+}
+
+/// The same for whoever takes turns: it tells the gaps between words from voice, and the end of a turn at once.
+pub fn turn_detector() -> Box<dyn VoiceActivity> {
     Box::new(Sharp::new(Silero::new()))
 }
 

@@ -107,7 +107,7 @@ pub struct Talk {
 impl Talk {
     /// Takes a call, and begins with what `brain` says first.
     pub fn new(cast: Arc<Cast>, brain: Box<dyn Brain>, opening: &Opening) -> Self {
-        Self::hearing(cast, brain, opening, ears::detector())
+        Self::hearing(cast, brain, opening, ears::turn_detector())
     }
 
     /// The same, with another detector of voice.

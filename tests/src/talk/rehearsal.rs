@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use audio_worker::{
-    ears::{Ears, detector},
+    ears::{Ears, turn_detector},
     pipeline::Uplink,
     turn_taking::{Input, Output, Settings, TurnTaking},
 };
@@ -35,7 +35,7 @@ impl Listened {
     /// # Errors
     /// When the line's resampler fails.
     pub fn to(clip: &Clip, phase: usize) -> anyhow::Result<Self> {
-        let (mut uplink, mut ears) = (Uplink::new()?, Ears::new(detector()));
+        let (mut uplink, mut ears) = (Uplink::new()?, Ears::new(turn_detector()));
         let begin = BEFORE + phase;
         let mut codes = vec![SILENCE; begin];
         codes.extend(&clip.mulaw);
