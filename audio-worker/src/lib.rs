@@ -53,7 +53,11 @@ pub async fn run(
     let metrics = metrics::Metrics::new().map_err(io::Error::other)?;
     let transcripts = config.transcripts.as_deref();
     let transcripts = transcripts
-        .map(|directory| transcripts::Transcripts::new(directory, metrics.transcript_lines_dropped()))
+        .map(|directory| {
+            transcripts::Transcripts::new(directory, metrics.transcript_lines_dropped()).map_err(|error| {
+                io::Error::new(error.kind(), format!("TRANSCRIPTS_DIR: {}: {error}", directory.display()))
+            })
+        })
         .transpose()?;
     let voice = voice_service::Voice { conversations, agents: agents.into(), metrics, transcripts };
     server::serve(config, voice, listener, operations, shutdown).await
