@@ -25,14 +25,11 @@ pub use voice::WINDOW;
 
 use fillers::Fillers;
 use state::{Guess, Over, State};
-use voice::Voice;
+use voice::{MAY_GO_ON, Voice};
 
 /// Audio may come late without anybody being silent: so long is waited beyond the silence that is asked for when nothing
 /// comes at all.
 const LATE_AUDIO: Duration = Duration::from_millis(100);
-
-/// What may be the beginning of more speech is waited for so long: a soft consonant, and the detector's first windows.
-const MAY_GO_ON: Duration = Duration::from_millis(256);
 
 /// The floor of one conversation.
 #[derive(Debug)]
@@ -151,22 +148,26 @@ impl TurnTaking {
 
     /// The caller has the floor, and another window came.
     fn on_heard(&mut self, guess: Guess, over: Option<Over>, resumed: bool) {
-        if resumed && matches!(guess, Guess::Asked | Guess::Words | Guess::Empty) {
+        // A probe's words are on their way; a hole within a word must not start the search anew.
+        let more_than_a_hole = 2 * WINDOW;
+        let is_open = over.is_some_and(|over| !over.confirmed);
+        if resumed && is_open && guess == Guess::Asked {
+            // Nobody will hear an answer to it, but its words tell whether this is an interruption.
+            self.state = State::Hearing { guess: Guess::Probe, over };
+        } else if resumed && matches!(guess, Guess::Asked | Guess::Words | Guess::Empty) {
             self.forget();
             self.state = State::Hearing { guess: Guess::None, over };
-        } else if (self.voice.silence() >= self.settings.endpoint_silence && !self.waits_for_more())
+        } else if (self.voice.silence() >= self.settings.endpoint_silence
+            && !self.voice.may_resume(self.settings.endpoint_silence))
             || self.voice.lasted(self.now) >= self.settings.max_utterance
         {
             self.endpoint(guess, over);
-        } else if self.voice.silence() >= self.settings.guess_silence && matches!(guess, Guess::None | Guess::Probe) {
+        } else if (guess == Guess::None && self.voice.silence() >= self.settings.guess_silence)
+            || (guess == Guess::Probe && self.voice.silence() >= self.settings.guess_silence + more_than_a_hole)
+        {
             self.guess(false);
             self.state = State::Hearing { guess: Guess::Asked, over };
         }
-    }
-
-    /// The silence is long enough, and something in its newest window may be the beginning of more speech.
-    fn waits_for_more(&self) -> bool {
-        self.voice.may_resume() && self.voice.silence() < self.settings.endpoint_silence + MAY_GO_ON
     }
 
     fn on_words(&mut self, turn: u64, text: &str) {
@@ -296,7 +297,8 @@ impl TurnTaking {
     fn endpoint_deadline(&self, over: Option<Over>, guess: Guess) -> Option<Instant> {
         let waits_for_words = over.is_some_and(|over| !over.confirmed) && guess == Guess::Asked;
         let last = self.voice.last_voice().filter(|_| !waits_for_words)?;
-        let more = if self.voice.may_resume() { MAY_GO_ON } else { Duration::ZERO };
+        let may_resume = self.voice.may_resume(self.settings.endpoint_silence);
+        let more = if may_resume { MAY_GO_ON } else { Duration::ZERO };
         Some(last + self.settings.endpoint_silence + more + LATE_AUDIO)
     }
 

@@ -161,6 +161,35 @@ fn who_speaks_on_after_the_end_was_decided_is_heard_out() {
 }
 
 #[test]
+fn an_interruption_with_holes_is_one_though_its_words_come_late() {
+    let mut talk = with(Settings { guess_silence: Duration::from_millis(32), ..settings() });
+    talk.speaking();
+    assert!(talk.voice(128).came().contains(&Output::Interrupt));
+    let mut asked: Option<(u64, u64)> = None;
+    // Words take four windows, and there is a hole in every five.
+    for window in 0..60_u64 {
+        let out = if window % 5 == 4 { talk.silence(32) } else { talk.voice(32) }.came();
+        assert!(!out.contains(&Output::GoOn), "after {window} windows");
+        for output in out {
+            match output {
+                Output::Guess { turn, .. } => asked = Some((turn, window)),
+                Output::Forget { .. } => asked = None,
+                Output::Speech { .. }
+                | Output::Answer { .. }
+                | Output::Interrupt
+                | Output::GoOn
+                | Output::Prompt { .. } => {}
+            }
+        }
+        if let Some((turn, _)) = asked.filter(|(_, at)| window - at >= 4) {
+            asked = None;
+            talk.words(turn, "wait a moment");
+        }
+    }
+    assert_eq!((talk.core.stats().barge_ins, talk.core.stats().false_interruptions), (1, 0));
+}
+
+#[test]
 fn what_may_be_the_beginning_of_more_is_waited_for_but_not_for_long() {
     let mut talk = talk();
     talk.voice(320).silence(384);

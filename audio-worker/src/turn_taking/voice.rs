@@ -12,6 +12,9 @@ const GOES_ON: f32 = 0.35;
 /// A window that is so likely voice, in a silence, may be the beginning of more.
 const MAY_BEGIN: f32 = 0.2;
 
+/// What may be the beginning of more speech is waited for so long: a soft consonant, and the detector's first windows.
+pub(super) const MAY_GO_ON: Duration = Duration::from_millis(256);
+
 /// It is seen from so many windows, that one included: a consonant may have a hole before the vowel.
 const UNSURE: u8 = 3;
 
@@ -94,9 +97,10 @@ impl Voice {
         self.run.map_or(Duration::MAX, |run| run.silence)
     }
 
-    /// True when speech may be going on after silence, which the next windows tell.
-    pub(super) fn may_resume(&self) -> bool {
-        self.run.is_some_and(|run| run.may_go_on > 0 && !run.silence.is_zero())
+    /// True when speech may be going on after a silence, which the next windows tell; not for long beyond `enough` of it.
+    pub(super) fn may_resume(&self, enough: Duration) -> bool {
+        let waits = |run: Run| run.may_go_on > 0 && !run.silence.is_zero() && run.silence < enough + MAY_GO_ON;
+        self.run.is_some_and(waits)
     }
 
     /// How long it has lasted.
