@@ -94,6 +94,7 @@ bench-talk: pair ## How soon agents answer, how often they cut callers off, how 
 proof: pair ## Load the pair for long: CALLS=50,300 at once, the last for MINUTES=60; memory must stay flat
 	$(CARGO_BUILD) -p tests --bin bench
 	$(RELEASE)/bench --calls $(CALLS) --soak-minutes $(MINUTES)
+	cargo test --locked -p tests --test interruptions -- --ignored
 
 captures: ## Make the captured calls in tests/captures anew (then read what changed)
 	cargo test --locked -p tests --test replay -- --ignored --exact make_the_captures
