@@ -62,8 +62,7 @@ mod tests {
     #[test]
     fn a_pause_lies_between_two_clips() {
         let clips = clips(&Speech::bundled());
-        assert_eq!(clips.len(), 32);
-        assert!(clips.iter().all(|clip| clip.ms() >= 400));
+        assert_eq!((clips.len(), recorded().len()), (32, 23));
         let both = paused(&clips, clips.len() - 1, 250);
         assert_eq!(both.ms(), clips[clips.len() - 1].ms() + 250 + clips[0].ms());
     }
