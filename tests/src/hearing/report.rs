@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, hint::black_box, time::Instant};
 
-use audio_worker::ears::{self, VoiceActivity, WINDOW_SAMPLES};
+use audio_worker::ears::{Silero, VoiceActivity, WINDOW_SAMPLES};
 
 use super::{Condition, Energy, edges, nuisance, score};
 use crate::corpus::{Noise, Speech, disturbances};
@@ -18,7 +18,8 @@ const PASSES: usize = 401;
 type Make = fn() -> Box<dyn VoiceActivity>;
 
 /// The detectors that are compared: what the worker hears with, and the simplest there is.
-const DETECTORS: [(&str, Make); 2] = [("silero", ears::detector), ("energy", || Box::new(Energy::default()))];
+const DETECTORS: [(&str, Make); 2] =
+    [("silero", || Box::new(Silero::new())), ("energy", || Box::new(Energy::default()))];
 
 /// Measures all of it.
 ///
