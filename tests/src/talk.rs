@@ -16,4 +16,4 @@ pub use clips::{Clip, clips, paused, recorded};
 pub use knobs::knobs;
 pub use phone::{Closed, Log, Media, Phone, Spoken};
 pub use rehearsal::{Delays, Listened, Rehearsed, interruptions, rehearse};
-pub use staff::staff;
+pub use staff::{staff, staff_with_key};

@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::v1::{
@@ -18,6 +18,7 @@ use tests::{
     calls_api::ApiClient,
     line::{Invitation, Line, signed},
     log::Log,
+    openai::{Extent, Mishap as Wrong, OpenAi, Script, Stage, tone},
     receiver::Receiver,
     scripted::{Notes, TRANSFER_TO},
     secrets::Secrets,
@@ -26,6 +27,7 @@ use tests::{
         rest::{self, AnsweredBy, Fault, Mishap, OwnedNumber, RestPlan},
     },
     stack::{AUTH_TOKEN, Stack, StackPlan, eventually},
+    talk::{Phone, recorded, staff_with_key},
     world::{ACCOUNT, TOKEN, World},
 };
 
@@ -91,6 +93,65 @@ async fn no_line_of_the_log_tells_who_called_or_what_was_said() {
     }
     secrets.add_bytes("the caller's voice", &sound);
     assert_kept(&secrets, log, "canary-of-the-inbound-calls");
+}
+
+/// A conversation, with providers that fail in between and say so.
+#[tokio::test]
+async fn no_line_of_the_log_tells_what_was_talked_about_or_a_providers_key() {
+    const KEY: &str = "key-of-the-providers-4711";
+    const SAID: &str = "my account is in the red";
+    const ANSWER: &str = "Your secret balance is minus nine.";
+    const GREETING: &str = "Welcome to the confidential bank.";
+    const BRIEFING: &str = "You know the vault's combination.";
+    let log = Log::of_process(Format::Text, FILTER);
+    let script = Script {
+        hear: Arc::new(|_| SAID.to_owned()),
+        think: Arc::new(|_| ANSWER.to_owned()),
+        say: Arc::new(|text, _| tone(500.0, Duration::from_millis(20) * u32::try_from(text.len()).unwrap())),
+        ..Script::default()
+    };
+    let server = OpenAi::start(script).await.unwrap();
+    let file = format!(
+        r#"
+        [agent.bank]
+        kind = "pipeline"
+        greeting = "{GREETING}"
+        instructions = "{BRIEFING}"
+        [agent.bank.speech_to_text]
+        model = "m"
+        [agent.bank.chat]
+        model = "m"
+        [agent.bank.text_to_speech]
+        model = "m"
+        format = "wav"
+        "#
+    );
+    let agents = staff_with_key(&file, &server.base(), KEY);
+    let stack = Stack::start(StackPlan::default().agents(agents).gateway("DEFAULT_AGENT", "bank")).await;
+    let plan = CallPlan { from: FROM.into(), to: TO.into(), ..stack.call_plan() };
+    let (patience, pause) = (Duration::from_secs(20), Duration::from_millis(600));
+    let mut phone = Phone::dial(&plan).await.unwrap();
+    let mut began = phone.began();
+    for mishap in [None, Some((Stage::Chat, Wrong::Unauthorized)), Some((Stage::Speech, Wrong::ErrorText))] {
+        phone.until("the agent", patience, |log| log.has_answered(began, pause)).await.unwrap();
+        if let Some((stage, mishap)) = mishap {
+            // Both tries of it.
+            server.upset(stage, mishap, Extent::Times(2));
+        }
+        began = phone.say_all(&recorded()[0]).await.unwrap().ended.unwrap();
+    }
+    phone.until("the agent", patience, |log| log.has_answered(began, pause)).await.unwrap();
+    assert!(server.asked().iter().any(|asked| asked.key.as_deref() == Some(KEY)), "the key was never sent");
+    phone.hang_up().await;
+    eventually("all is over", async || stack.live_calls().await == 0).await;
+    stack.stop().await;
+
+    assert_logged(log, &["a provider failed", "conversation ended"]);
+    let mut secrets = Secrets::default();
+    for secret in [KEY, SAID, ANSWER, GREETING, BRIEFING] {
+        secrets.add("a secret", secret);
+    }
+    assert_kept(&secrets, log, "canary-of-the-conversations");
 }
 
 /// Everything about calls that are placed, steered, listed, told of and refused, and about those who may not ask.

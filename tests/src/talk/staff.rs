@@ -27,8 +27,17 @@ impl Secrets for NoSecrets {
 
 /// The agents of `file`, with all stages at `base` where the file says nothing else. Panics on a mistake in the file.
 pub fn staff(file: &str, base: &Url) -> Agents {
+    employ(file, base, None)
+}
+
+/// The same, with this key for whoever is at `base`.
+pub fn staff_with_key(file: &str, base: &Url, key: &str) -> Agents {
+    employ(file, base, Some(Sensitive::new(key.to_owned())))
+}
+
+fn employ(file: &str, base: &Url, key: Option<Sensitive<String>>) -> Agents {
     let (speech_to_text, chat) = (Provider::OpenAi, Provider::OpenAi);
-    let defaults = Defaults { speech_to_text, chat, language: "en-US".to_owned(), url: base.clone(), key: None };
+    let defaults = Defaults { speech_to_text, chat, language: "en-US".to_owned(), url: base.clone(), key };
     let agents = agents_file::parse(file, &defaults, &NoSecrets);
     let agents = agents.unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let client = Client::new(Handle::current()).expect("a client");
