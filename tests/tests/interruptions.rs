@@ -1,5 +1,7 @@
 //! An agent that talks on while its caller coughs, types, breathes and says "mhm": what counts is that it goes on.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it counted")]
+
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
