@@ -115,6 +115,11 @@ impl TurnTaking {
         self.keeps_speech() || self.voice.is_running() || (doubtful && self.voice.goes_on())
     }
 
+    /// True while the agent is expected to say something.
+    pub const fn awaits_answer(&self) -> bool {
+        matches!(self.state, State::Thinking | State::Preparing)
+    }
+
     /// The end of the caller's newest voice, if there was any.
     pub const fn last_voice(&self) -> Option<Instant> {
         self.voice.last_voice()

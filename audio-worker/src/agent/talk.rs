@@ -214,7 +214,14 @@ impl Talk {
 
     /// What was said is over once all of it was heard.
     fn finish(&mut self, at: Instant) -> bool {
-        let Some(reply) = &mut self.reply else { return false };
+        let Some(reply) = &mut self.reply else {
+            // Whatever became of the answer, the caller is listened to.
+            let nothing_comes = self.prepared.is_none() && self.floor.awaits_answer() && !self.ending;
+            if nothing_comes {
+                self.floor.handle(Input::Unanswered, at);
+            }
+            return nothing_comes;
+        };
         if self.floor.keeps_speech() || !reply.is_given() {
             return false;
         }
