@@ -24,12 +24,8 @@ pub use settings::Settings;
 pub use voice::WINDOW;
 
 use fillers::Fillers;
-use state::{Guess, Over, State};
+use state::{AFTER_DOUBT, Guess, LATE_AUDIO, Over, State};
 use voice::{MAY_GO_ON, Voice};
-
-/// Audio may come late without anybody being silent: so long is waited beyond the silence that is asked for when nothing
-/// comes at all.
-const LATE_AUDIO: Duration = Duration::from_millis(100);
 
 /// The floor of one conversation.
 #[derive(Debug)]
@@ -43,6 +39,8 @@ pub struct TurnTaking {
     newest: u64,
     /// The newest that was answered.
     answered: u64,
+    /// The agent went on over a voice that did not end: once it has, it is listened to as a whole.
+    doubt: bool,
     /// Prompts since the caller last said something.
     prompts: u32,
     out: VecDeque<Output>,
@@ -60,6 +58,7 @@ impl TurnTaking {
             voice: Voice::default(),
             newest: 0,
             answered: 0,
+            doubt: false,
             prompts: 0,
             out: VecDeque::new(),
             stats: Stats::default(),
@@ -112,7 +111,7 @@ impl TurnTaking {
     /// counts as none.
     pub const fn records(&self) -> bool {
         let doubtful = matches!(self.state, State::Speaking { .. }) && self.newest > self.answered;
-        self.keeps_speech() || self.voice.is_running() || (doubtful && self.voice.goes_on())
+        self.keeps_speech() || self.doubt || self.voice.is_running() || (doubtful && self.voice.goes_on())
     }
 
     /// True while the agent is expected to say something.
@@ -145,6 +144,10 @@ impl TurnTaking {
                 if self.settings.interruptible && self.voice.voiced() >= self.settings.barge_in =>
             {
                 self.interrupt(false);
+            }
+            State::Speaking { .. } if self.doubt && self.voice.silence() >= AFTER_DOUBT => {
+                self.doubt = false;
+                self.guess(false);
             }
             State::Hearing { guess, over } => self.on_heard(guess, over, resumed),
             State::Listening(_) | State::Thinking | State::Preparing | State::Speaking { .. } => {}
@@ -258,7 +261,7 @@ impl TurnTaking {
             State::Thinking => self.forget(),
             State::Listening(_) | State::Preparing => {}
         }
-        self.prompts = 0;
+        (self.prompts, self.doubt) = (0, false);
         self.voice.mute_run();
         self.state = State::Preparing;
     }
@@ -309,6 +312,7 @@ impl TurnTaking {
 
     fn hear(&mut self, over: Option<Over>) {
         self.out.push_back(Output::Speech { began: true });
+        self.doubt = false;
         self.state = State::Hearing { guess: Guess::None, over };
     }
 
@@ -372,6 +376,7 @@ impl TurnTaking {
         self.stats.false_interruptions += 1;
         self.out.push_back(Output::Speech { began: false });
         self.out.push_back(Output::GoOn);
+        self.doubt = self.voice.silence().is_zero();
         // The same noise does not interrupt twice.
         self.voice.mute_run();
         self.state = State::Speaking { protected: false };
@@ -386,6 +391,7 @@ impl TurnTaking {
     }
 
     const fn listen(&mut self) {
+        self.doubt = false;
         self.state = State::Listening(self.now);
     }
 }

@@ -1,6 +1,13 @@
 //! Who has the floor, and what is known of what is being said.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Audio may come late without anybody being silent: so long is waited beyond the silence that is asked for when nothing
+/// comes at all.
+pub(super) const LATE_AUDIO: Duration = Duration::from_millis(100);
+
+/// Silence after which a voice that the agent talked over has ended.
+pub(super) const AFTER_DOUBT: Duration = Duration::from_millis(128);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {

@@ -292,6 +292,28 @@ fn noise_in_which_no_words_are_found_twice_lets_the_agent_go_on_at_once() {
 }
 
 #[test]
+fn a_voice_that_the_agent_talked_over_is_listened_to_once_it_has_ended() {
+    let mut talk = talk();
+    talk.speaking().silence(960).voice(96).voice(416).gives(&[probe(1)]);
+    // The recogniser takes its time, and then finds nothing in half a sentence.
+    talk.voice(640);
+    assert_eq!(talk.came().last(), Some(&Output::GoOn));
+    talk.words(1, "").voice(640).gives(&[]);
+    assert!(talk.core.records());
+    talk.silence(128).gives(&[guess(2)]);
+    talk.words(2, "stop I need a taxi").gives(&[Output::Interrupt, BEGAN, ENDED, Output::Answer { turn: 2 }]);
+}
+
+#[test]
+fn noise_that_the_agent_talked_over_is_looked_at_once_more_and_no_longer() {
+    let mut talk = talk();
+    talk.speaking().silence(960).voice(96).voice(1600).silence(128);
+    assert_eq!(talk.came(), [guess(2)]);
+    talk.words(2, "").silence(3200).gives(&[]);
+    assert!(!talk.core.records());
+}
+
+#[test]
 fn a_filler_lets_the_agent_go_on_as_soon_as_it_is_understood() {
     let mut talk = talk();
     talk.speaking().voice(320).silence(64).gives(&[guess(1)]);
