@@ -8,11 +8,9 @@
 //! when the silence has become long enough ([`Output::Answer`]) and thrown away when the caller goes on
 //! ([`Output::Forget`]).
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
+mod deadlines;
 mod fillers;
 mod message;
 mod settings;
@@ -24,8 +22,8 @@ pub use settings::Settings;
 pub use voice::WINDOW;
 
 use fillers::Fillers;
-use state::{AFTER_DOUBT, Guess, LATE_AUDIO, Over, State};
-use voice::{MAY_GO_ON, Voice};
+use state::{AFTER_DOUBT, Guess, Over, State};
+use voice::Voice;
 
 /// The floor of one conversation.
 #[derive(Debug)]
@@ -165,6 +163,8 @@ impl TurnTaking {
         } else if resumed && matches!(guess, Guess::Asked | Guess::Words | Guess::Empty) {
             self.forget();
             self.state = State::Hearing { guess: Guess::None, over };
+        } else if is_open && guess == Guess::Empty && self.voice.silence() >= AFTER_DOUBT {
+            self.go_on();
         } else if (self.voice.silence() >= self.settings.endpoint_silence
             && !self.voice.may_resume(self.settings.endpoint_silence))
             || self.voice.lasted(self.now) >= self.settings.max_utterance
@@ -192,6 +192,9 @@ impl TurnTaking {
                 } else if guess == Guess::Probe && self.settings.probe(over.probes).is_some() {
                     // Half a sentence may be none to a recogniser: the caller still speaks, and is listened to.
                     self.state = State::Hearing { guess: Guess::None, over: Some(over) };
+                } else if guess == Guess::Asked && self.voice.silence() < AFTER_DOUBT {
+                    // It may be a hole within a word: who goes on is listened to.
+                    self.state = State::Hearing { guess: Guess::Empty, over: Some(over) };
                 } else {
                     self.go_on();
                 }
@@ -294,22 +297,6 @@ impl TurnTaking {
         }
     }
 
-    /// When an interruption without words is looked at again.
-    fn over_deadline(&self, over: Option<Over>, guess: Guess) -> Option<Instant> {
-        let over = over.filter(|over| !over.confirmed)?;
-        let probe = self.settings.probe(over.probes).filter(|_| guess == Guess::None);
-        Some(over.since + probe.unwrap_or(self.settings.false_interruption))
-    }
-
-    /// When the turn ends though no sound comes any more.
-    fn endpoint_deadline(&self, over: Option<Over>, guess: Guess) -> Option<Instant> {
-        let waits_for_words = over.is_some_and(|over| !over.confirmed) && guess == Guess::Asked;
-        let last = self.voice.last_voice().filter(|_| !waits_for_words)?;
-        let may_resume = self.voice.may_resume(self.settings.endpoint_silence);
-        let more = if may_resume { MAY_GO_ON } else { Duration::ZERO };
-        Some(last + self.settings.endpoint_silence + more + LATE_AUDIO)
-    }
-
     fn hear(&mut self, over: Option<Over>) {
         self.out.push_back(Output::Speech { began: true });
         self.doubt = false;
@@ -376,7 +363,7 @@ impl TurnTaking {
         self.stats.false_interruptions += 1;
         self.out.push_back(Output::Speech { began: false });
         self.out.push_back(Output::GoOn);
-        self.doubt = self.voice.silence().is_zero();
+        self.doubt = self.voice.silence() < AFTER_DOUBT;
         // The same noise does not interrupt twice.
         self.voice.mute_run();
         self.state = State::Speaking { protected: false };

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use std::time::Duration;
+
 use super::*;
 
 /// A conversation whose clock is moved by what is heard.
@@ -292,6 +294,21 @@ fn noise_in_which_no_words_are_found_twice_lets_the_agent_go_on_at_once() {
 }
 
 #[test]
+fn a_hole_after_the_first_word_of_an_interruption_is_not_its_end() {
+    let mut talk = talk();
+    talk.speaking().silence(960).voice(320).silence(64);
+    assert_eq!(talk.came(), [guess(1)]);
+    // "Stop" alone is nothing to the recogniser.
+    talk.words(1, "").gives(&[]);
+    talk.voice(640);
+    assert!(!talk.came().contains(&Output::GoOn), "{:?}", talk.came());
+    talk.silence(128);
+    let Some(Output::Guess { turn, .. }) = talk.came().last().copied() else { panic!("{:?}", talk.came()) };
+    talk.words(turn, "stop I need a taxi").silence(320);
+    assert_eq!(talk.came().last(), Some(&Output::Answer { turn }));
+}
+
+#[test]
 fn a_voice_that_the_agent_talked_over_is_listened_to_once_it_has_ended() {
     let mut talk = talk();
     talk.speaking().silence(960).voice(96).voice(416).gives(&[probe(1)]);
@@ -317,7 +334,8 @@ fn noise_that_the_agent_talked_over_is_looked_at_once_more_and_no_longer() {
 fn a_filler_lets_the_agent_go_on_as_soon_as_it_is_understood() {
     let mut talk = talk();
     talk.speaking().voice(320).silence(64).gives(&[guess(1)]);
-    talk.words(1, "Mm-hmm.").gives(&[ENDED, Output::GoOn]);
+    talk.words(1, "Mm-hmm.").gives(&[]);
+    talk.silence(64).gives(&[ENDED, Output::GoOn]);
     talk.silence(3200).gives(&[]);
     talk.put(Input::Finished).voice(320).gives(&[BEGAN]);
 }
