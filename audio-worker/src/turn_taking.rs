@@ -164,7 +164,7 @@ impl TurnTaking {
             self.forget();
             self.state = State::Hearing { guess: Guess::None, over };
         } else if is_open && guess == Guess::Empty && self.voice.silence() >= AFTER_DOUBT {
-            self.go_on();
+            self.go_on(false);
         } else if (self.voice.silence() >= self.settings.endpoint_silence
             && !self.voice.may_resume(self.settings.endpoint_silence))
             || self.voice.lasted(self.now) >= self.settings.max_utterance
@@ -192,11 +192,11 @@ impl TurnTaking {
                 } else if guess == Guess::Probe && self.settings.probe(over.probes).is_some() {
                     // Half a sentence may be none to a recogniser: the caller still speaks, and is listened to.
                     self.state = State::Hearing { guess: Guess::None, over: Some(over) };
-                } else if guess == Guess::Asked && self.voice.silence() < AFTER_DOUBT {
+                } else if guess == Guess::Asked && text.trim().is_empty() && self.voice.silence() < AFTER_DOUBT {
                     // It may be a hole within a word: who goes on is listened to.
                     self.state = State::Hearing { guess: Guess::Empty, over: Some(over) };
                 } else {
-                    self.go_on();
+                    self.go_on(text.trim().is_empty());
                 }
             }
             State::Hearing { guess: Guess::Asked, over } => {
@@ -287,7 +287,7 @@ impl TurnTaking {
                         let over = Some(Over { probes: over.probes + 1, ..over });
                         self.state = State::Hearing { guess: Guess::Probe, over };
                     } else {
-                        self.go_on();
+                        self.go_on(guess != Guess::Asked);
                     }
                 } else if self.endpoint_deadline(over, guess).is_some_and(|at| at <= self.now) {
                     self.endpoint(guess, over);
@@ -358,12 +358,12 @@ impl TurnTaking {
         self.state = State::Thinking;
     }
 
-    /// What the caller did was no interruption.
-    fn go_on(&mut self) {
+    /// What the caller did was no interruption; `doubtful` when not all of it may have been listened to.
+    fn go_on(&mut self, doubtful: bool) {
         self.stats.false_interruptions += 1;
         self.out.push_back(Output::Speech { began: false });
         self.out.push_back(Output::GoOn);
-        self.doubt = self.voice.silence() < AFTER_DOUBT;
+        self.doubt = doubtful && self.voice.silence() < AFTER_DOUBT;
         // The same noise does not interrupt twice.
         self.voice.mute_run();
         self.state = State::Speaking { protected: false };

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 /// comes at all.
 pub(super) const LATE_AUDIO: Duration = Duration::from_millis(100);
 
-/// Silence after which a voice that the agent talked over has ended.
-pub(super) const AFTER_DOUBT: Duration = Duration::from_millis(128);
+/// Silence after which a voice that was no interruption, or that the agent talked over, has ended: a comma is shorter.
+pub(super) const AFTER_DOUBT: Duration = Duration::from_millis(320);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
