@@ -169,7 +169,7 @@ impl Conversation {
     }
 
     /// The agent leaves: what it still has to tell is told.
-    fn tell_rest(&mut self) {
+    pub(crate) fn tell_rest(&mut self) {
         for report in self.agent.leave() {
             self.telling.report(&report);
         }
@@ -178,7 +178,6 @@ impl Conversation {
     /// What was counted at the end, by the core and by the driver; Prometheus is told of it.
     pub(crate) fn finish(&mut self) -> (Stats, Seen) {
         let stats = (self.turn.stats(), self.seen);
-        self.tell_rest();
         self.news.tell(stats, self.agent.stats());
         stats
     }

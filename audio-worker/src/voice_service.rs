@@ -151,6 +151,10 @@ async fn converse(
     let trace_id = logged(TraceContext::of(&span));
     tracing::info!(call_id, agent, trace_id, "conversation began");
     let outcome = AssertUnwindSafe(conversation.run()).catch_unwind().await;
+    // Nothing sensible comes from an agent that panicked.
+    if outcome.is_ok() {
+        conversation.tell_rest();
+    }
     let (reason, problem) = match outcome {
         Ok(Ok(EndReason::Drained)) => (EndReason::Drained, Some(Problem::Drained)),
         Ok(Ok(reason)) => (reason, None),
