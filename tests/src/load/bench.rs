@@ -140,6 +140,8 @@ pub struct StepReport {
     pub load_busy: f64,
     /// Why this is no measurement; empty when it is one.
     pub invalid: Vec<String>,
+    /// What kept the load itself from its pace: its times then say more of a busy machine than of the pair.
+    pub disturbed: Vec<String>,
 }
 
 /// Places the calls, waits until they run, measures, and ends them.
@@ -173,7 +175,7 @@ pub async fn measure(plan: &BenchPlan<'_>, idle_kib: &[u64]) -> anyhow::Result<S
     let cost = costs(plan.watched, (&before, &after), (frames, seconds));
     let lateness = seen.lateness.quantile(0.99).unwrap_or(0);
     let load_busy = busiest(&before.own, &after.own) / 1e6 / seconds;
-    let mut invalid = Vec::new();
+    let (mut invalid, mut disturbed) = (Vec::new(), Vec::new());
     if !all_up {
         invalid.push(format!("not all calls were up after {SETUP_LIMIT:?}"));
     }
@@ -186,11 +188,11 @@ pub async fn measure(plan: &BenchPlan<'_>, idle_kib: &[u64]) -> anyhow::Result<S
     }
     if Duration::from_micros(lateness) > LATENESS_LIMIT {
         let late = milliseconds(lateness);
-        invalid.push(format!("the load sent {late:.1} ms late (p99)"));
+        disturbed.push(format!("the load sent {late:.1} ms late (p99)"));
     }
     if load_busy > BUSY_LIMIT {
         let busy = load_busy * 100.0;
-        invalid.push(format!("a thread of the load was {busy:.0} % busy"));
+        disturbed.push(format!("a thread of the load was {busy:.0} % busy"));
     }
     let scrapes = scrapes.unwrap_or_else(|error| {
         invalid.push(format!("{error:#}"));
@@ -213,6 +215,7 @@ pub async fn measure(plan: &BenchPlan<'_>, idle_kib: &[u64]) -> anyhow::Result<S
         lateness_p99_ms: milliseconds(lateness),
         load_busy,
         invalid,
+        disturbed,
     })
 }
 

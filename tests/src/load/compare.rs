@@ -125,6 +125,7 @@ mod tests {
             lateness_p99_ms: 0.0,
             load_busy: 0.0,
             invalid: Vec::new(),
+            disturbed: Vec::new(),
         };
         Round { is_varied, steps: vec![step] }
     }

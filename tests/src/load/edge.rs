@@ -68,6 +68,8 @@ pub struct EdgeReport {
     pub setup: Option<Latency>,
     /// Why this is no measurement; empty when it is one.
     pub invalid: Vec<String>,
+    /// What kept the load itself from its pace.
+    pub disturbed: Vec<String>,
 }
 
 /// Places the calls, measures beside them, and ends them.
@@ -84,13 +86,13 @@ pub async fn measure_edge(plan: &EdgePlan<'_>) -> anyhow::Result<EdgeReport> {
     let (listed, pages) = list(plan).await?;
     let seen = load.finish().await?;
     let lateness = rung.lateness.quantile(0.99).unwrap_or(0);
-    let mut invalid = Vec::new();
+    let (mut invalid, mut disturbed) = (Vec::new(), Vec::new());
     if !all_up || seen.failed > 0 || seen.dropped > 0 {
         let why = seen.first_failure.unwrap_or_default();
         invalid.push(format!("{} calls failed to set up, {} were dropped: {why}", seen.failed, seen.dropped));
     }
     if Duration::from_micros(lateness) > LATENESS_LIMIT {
-        invalid.push(format!("webhooks were sent {:.1} ms late (p99)", milliseconds(lateness)));
+        disturbed.push(format!("webhooks were sent {:.1} ms late (p99)", milliseconds(lateness)));
     }
     Ok(EdgeReport {
         calls: plan.calls,
@@ -103,6 +105,7 @@ pub async fn measure_edge(plan: &EdgePlan<'_>) -> anyhow::Result<EdgeReport> {
         page: latency(&pages),
         setup: latency(&seen.setup),
         invalid,
+        disturbed,
     })
 }
 

@@ -33,6 +33,9 @@ pub fn markdown(steps: &[StepReport]) -> String {
         for why in &step.invalid {
             let _ = writeln!(text, "\nINVALID ({} calls): {why}", step.calls);
         }
+        for why in &step.disturbed {
+            let _ = writeln!(text, "\nDISTURBED ({} calls): {why}", step.calls);
+        }
     }
     text
 }
@@ -53,6 +56,9 @@ pub fn edge_markdown(report: &EdgeReport) -> String {
     for why in &report.invalid {
         let _ = writeln!(text, "\nINVALID: {why}");
     }
+    for why in &report.disturbed {
+        let _ = writeln!(text, "\nDISTURBED: {why}");
+    }
     text
 }
 
@@ -64,7 +70,7 @@ fn row(step: &StepReport) -> String {
     let user: f64 = step.cost.iter().map(|c| c.user_us_per_frame).sum();
     let system: f64 = step.cost.iter().map(|c| c.system_us_per_frame).sum();
     let memory: Vec<String> = step.memory.iter().map(|m| format!("{} {:.0}", m.name, m.kib_per_call)).collect();
-    let valid = if step.invalid.is_empty() { "yes" } else { "NO" };
+    let valid = if step.invalid.is_empty() && step.disturbed.is_empty() { "yes" } else { "NO" };
     format!(
         "| {} | {} | {} | {} | {latency} | {setup} | {:.1} | {user:.1}/{system:.1} | {} | {valid} |\n",
         step.calls,
