@@ -1,27 +1,21 @@
 //! Call events for the user's own webhook: signed JSON, in order for each call, tried again, never in a call's way.
 //!
-//! The driver of [`telemetry::webhooks::outbox`], which decides. Neither an address beyond its host nor a body is ever logged.
+//! [`telemetry::webhooks::courier`] carries them. Neither an address beyond its host nor a body is ever logged.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use http::{Request, StatusCode, header};
+use http::{Request, header};
 use telemetry::{
     Sensitive,
-    backoff::Backoff,
     webhooks::{
-        outbox::{Limits, Outbox, Verdict},
+        courier::Courier,
+        outbox::{Limits, Verdict},
         signature,
     },
-};
-use tokio::{
-    sync::Notify,
-    task::AbortHandle,
-    time::{Instant, sleep, timeout},
 };
 use url::Url;
 
@@ -36,17 +30,6 @@ pub(crate) use telemetry::webhooks::outbox::Counts;
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// Largest body.
 const MAX_BODY_BYTES: usize = 64 << 10;
-/// 1000 events, 8 at a time; 5 tries over a minute, and over two when the receiver takes its time to fail.
-const LIMITS: Limits = Limits {
-    events: 1000,
-    at_a_time: 8,
-    tries: Backoff {
-        first: Duration::from_secs(4),
-        longest: Duration::from_secs(32),
-        attempts: 5,
-        within: Duration::from_secs(130),
-    },
-};
 
 /// Something that happened to a call.
 #[derive(Debug, Clone)]
@@ -63,24 +46,9 @@ pub(crate) struct Event {
 
 /// Where events are left; clones are the same.
 #[derive(Debug, Clone)]
-pub(crate) struct EventSink(Arc<Sink>);
-
-#[derive(Debug)]
-struct Sink {
-    settings: config::Events,
-    shared: Arc<Shared>,
-    driver: AbortHandle,
-}
-
-#[derive(Debug)]
-struct Shared {
-    /// Held for a look-up, never across an await.
-    outbox: Mutex<Outbox<Message>>,
-    /// There is something new to do.
-    wake: Notify,
-    /// There is nothing left to do.
-    empty: Notify,
-    epoch: Instant,
+pub(crate) struct EventSink {
+    settings: Arc<config::Events>,
+    courier: Courier<Message>,
 }
 
 #[derive(Debug, Clone)]
@@ -92,34 +60,25 @@ struct Message {
     body: Sensitive<Bytes>,
 }
 
-impl Drop for Sink {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
 impl EventSink {
     /// A sink whose events leave on the client's runtime.
     pub(crate) fn new(settings: &config::Events, client: Client) -> Self {
-        Self::with_limits(settings, client, LIMITS)
+        Self::with_limits(settings, client, Limits::USUAL)
     }
 
     fn with_limits(settings: &config::Events, client: Client, limits: Limits) -> Self {
-        let shared = Arc::new(Shared {
-            outbox: Mutex::new(Outbox::new(limits)),
-            wake: Notify::new(),
-            empty: Notify::new(),
-            epoch: now(),
-        });
         let secret = settings.secret.clone().unwrap_or_default();
         let runtime = client.runtime().clone();
-        let driver = runtime.spawn(drive(Arc::clone(&shared), client, secret)).abort_handle();
-        Self(Arc::new(Sink { settings: settings.clone(), shared, driver }))
+        let courier = Courier::start(&runtime, "call events", limits, move |message| {
+            let (client, secret) = (client.clone(), secret.clone());
+            Box::pin(async move { deliver(&client, &secret, &message).await })
+        });
+        Self { settings: Arc::new(settings.clone()), courier }
     }
 
     /// The webhook of calls that name none of their own.
     pub(crate) fn default_url(&self) -> Option<&str> {
-        self.0.settings.url.as_ref().map(|url| url.expose().as_str())
+        self.settings.url.as_ref().map(|url| url.expose().as_str())
     }
 
     /// Leaves an event for the webhook `url`. Never blocks and never fails: what cannot be sent is counted and logged.
@@ -130,75 +89,23 @@ impl EventSink {
             tracing::error!(call, kind, "an event's webhook is no address");
             return;
         };
-        if self.0.settings.secret.is_none() || body.len() > MAX_BODY_BYTES {
+        if self.settings.secret.is_none() || body.len() > MAX_BODY_BYTES {
             tracing::error!(call, kind, bytes = body.len(), "an event is too large, or EVENTS_SECRET is not set");
             return;
         }
         let plain = if is_ours { Plain::AsConfigured } else { Plain::ToLoopback };
         let message = Message { url: Sensitive::new(url), plain, id, kind, body: Sensitive::new(body) };
-        let shared = &self.0.shared;
-        let (had_room, dropped) = {
-            let mut outbox = shared.outbox();
-            (outbox.push(call, message, shared.epoch.elapsed()), outbox.counts().dropped)
-        };
-        // Said at each power of two, so that a flood does not flood the log.
-        if !had_room && dropped.is_power_of_two() {
-            tracing::warn!(dropped, "events come faster than their webhook takes them; the oldest are dropped");
-        }
-        shared.wake.notify_one();
+        self.courier.leave(call, message);
     }
 
     /// What became of events so far.
     pub(crate) fn counts(&self) -> Counts {
-        self.0.shared.outbox().counts()
+        self.courier.counts()
     }
 
     /// Waits until all events have left, `limit` at most.
     pub(crate) async fn flush(&self, limit: Duration) {
-        let emptied = async {
-            loop {
-                let empty = self.0.shared.empty.notified();
-                if self.0.shared.outbox().is_empty() {
-                    return;
-                }
-                empty.await;
-            }
-        };
-        if timeout(limit, emptied).await.is_err() {
-            tracing::warn!(waiting = self.counts().waiting, "not all events reached their webhook in time");
-        }
-    }
-}
-
-impl Shared {
-    fn outbox(&self) -> MutexGuard<'_, Outbox<Message>> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn drive(shared: Arc<Shared>, client: Client, secret: Sensitive<String>) {
-    let mut deliveries = FuturesUnordered::new();
-    loop {
-        let next = {
-            let mut outbox = shared.outbox();
-            let now = shared.epoch.elapsed();
-            while let Some((serial, message)) = outbox.poll_send(now) {
-                let (client, secret) = (client.clone(), secret.clone());
-                deliveries.push(async move { (serial, deliver(&client, &secret, &message).await) });
-            }
-            if outbox.is_empty() {
-                shared.empty.notify_waiters();
-            }
-            outbox.poll_timeout().map(|at| at.saturating_sub(now))
-        };
-        tokio::select! {
-            Some((serial, verdict)) = deliveries.next(), if !deliveries.is_empty() => {
-                let chance = getrandom::u32().unwrap_or(u32::MAX);
-                shared.outbox().tried(serial, verdict, shared.epoch.elapsed(), chance);
-            }
-            () = shared.wake.notified() => {}
-            () = sleep(next.unwrap_or_default()), if next.is_some() => {}
-        }
+        self.courier.flush(limit).await;
     }
 }
 
@@ -231,20 +138,7 @@ fn verdict(result: &Result<Answer, Failure>) -> Verdict {
         Err(Failure::NotSent { stage: Stage::Address, .. }) => return Verdict::Never,
         Err(Failure::NotSent { .. } | Failure::Unknown { .. }) => return Verdict::Later(None),
     };
-    match *status {
-        status if status.is_success() => Verdict::Delivered,
-        StatusCode::GONE => Verdict::Stop,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            Verdict::Later(crate::client::retry_after(headers))
-        }
-        status if status.is_server_error() => Verdict::Later(crate::client::retry_after(headers)),
-        _ => Verdict::Never,
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "drivers ask the clock")]
-fn now() -> Instant {
-    Instant::now()
+    Verdict::of(status.as_u16(), crate::client::retry_after(headers))
 }
 
 #[expect(clippy::disallowed_methods, reason = "drivers ask the clock")]

@@ -163,7 +163,7 @@ async fn a_webhook_that_is_down_holds_no_gateway_up() {
     line.hang_up().await;
     // Panics when it does not end; that it gave up is in the log.
     stack.stop().await;
-    log().wait_for(&["not all events reached their webhook in time", r#""waiting":2"#]).await;
+    log().wait_for(&["not all reached their webhook in time", r#""waiting":2"#]).await;
 }
 
 /// The pair, whose gateway tells `receiver` about all calls.
@@ -211,5 +211,5 @@ fn assert_signed(told: &Delivery) {
 }
 
 fn log() -> &'static Log {
-    Log::of_process(Format::Json, "gateway=info")
+    Log::of_process(Format::Json, "gateway=info,telemetry=info")
 }

@@ -9,13 +9,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The same limits, a thousand times faster.
 const FAST: Limits = Limits {
-    tries: Backoff {
+    tries: telemetry::backoff::Backoff {
         first: Duration::from_millis(4),
         longest: Duration::from_millis(32),
         attempts: 5,
         within: Duration::from_secs(130),
     },
-    ..LIMITS
+    ..Limits::USUAL
 };
 
 fn settings(url: Option<String>) -> config::Events {
@@ -46,7 +46,7 @@ fn header<'a>(request: &'a str, name: &str) -> &'a str {
 #[tokio::test]
 async fn an_event_arrives_signed() {
     let peer = Peer::start(vec![ok()]).await;
-    let sink = sink(LIMITS);
+    let sink = sink(Limits::USUAL);
     sink.send(&format!("http://{}/hook?key=1", peer.address), event("a", 1));
     sink.flush(PATIENCE).await;
     let seen = peer.seen();
@@ -104,7 +104,7 @@ async fn a_receiver_that_is_gone_is_left_alone() {
 #[tokio::test]
 async fn a_silent_receiver_costs_a_bounded_number_of_events_and_no_time() {
     let peer = Peer::start(vec![Reply::Silence]).await;
-    let sink = sink(Limits { events: 4, ..LIMITS });
+    let sink = sink(Limits { events: 4, ..Limits::USUAL });
     for n in 0..10 {
         sink.send(&format!("http://{}/", peer.address), event("a", n));
     }
@@ -115,7 +115,7 @@ async fn a_silent_receiver_costs_a_bounded_number_of_events_and_no_time() {
 
 #[tokio::test]
 async fn what_cannot_be_sent_is_not_taken() {
-    let sink = sink(LIMITS);
+    let sink = sink(Limits::USUAL);
     sink.send("no address", event("a", 0));
     sink.send("https://example.com", Event { body: json!("x".repeat(MAX_BODY_BYTES)), ..event("a", 0) });
     let unsigned = config::Events::default();
@@ -141,7 +141,7 @@ fn each_answer_has_its_verdict() {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.parse().unwrap());
         }
-        verdict(&Ok(Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() }))
+        verdict(&Ok(Answer { status: http::StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() }))
     };
     for (status, expected) in [
         (200, Verdict::Delivered),

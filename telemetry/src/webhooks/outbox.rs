@@ -19,6 +19,20 @@ pub struct Limits {
     pub tries: Backoff,
 }
 
+impl Limits {
+    /// 1000 events, 8 at a time; 5 tries over a minute, and over two when the receiver takes its time to fail.
+    pub const USUAL: Self = Self {
+        events: 1000,
+        at_a_time: 8,
+        tries: Backoff {
+            first: Duration::from_secs(4),
+            longest: Duration::from_secs(32),
+            attempts: 5,
+            within: Duration::from_secs(130),
+        },
+    };
+}
+
 /// Events on their way; `M` is what there is to deliver.
 #[derive(Debug)]
 pub struct Outbox<M> {
@@ -68,6 +82,18 @@ pub enum Verdict {
     Never,
     /// Nor will what this call has to say further.
     Stop,
+}
+
+impl Verdict {
+    /// What an answer with this HTTP status means, which may ask for patience.
+    pub const fn of(status: u16, patience: Option<Duration>) -> Self {
+        match status {
+            200..=299 => Self::Delivered,
+            408 | 429 | 500..=599 => Self::Later(patience),
+            410 => Self::Stop,
+            _ => Self::Never,
+        }
+    }
 }
 
 impl<M: Clone> Outbox<M> {

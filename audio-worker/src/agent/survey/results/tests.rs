@@ -1,5 +1,7 @@
 //! Results at a scripted receiver: what it gets, and when it gets it again.
 
+use std::sync::Mutex;
+
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -72,7 +74,7 @@ async fn what_may_pass_is_tried_again_with_the_same_id() {
     ]);
     let results = Results::start(send);
     results.leave(&to(), &report(1));
-    let began = now();
+    let began = crate::conversation::now();
     results.flush(Duration::from_secs(600)).await;
     let (mut ids, mut tries) = (Vec::new(), 0);
     while let Ok(post) = posts.try_recv() {
@@ -81,7 +83,7 @@ async fn what_may_pass_is_tried_again_with_the_same_id() {
     }
     ids.dedup();
     assert_eq!((ids.len(), tries), (1, 5));
-    assert!(now() - began >= Duration::from_secs(40), "the receiver asked for patience");
+    assert!(crate::conversation::now() - began >= Duration::from_secs(40), "the receiver asked for patience");
     assert_eq!(results.counts(), Counts { delivered: 1, ..Counts::default() });
 }
 
@@ -120,7 +122,7 @@ async fn a_receiver_that_never_answers_holds_nobody_else() {
 #[tokio::test]
 async fn the_oldest_makes_room() {
     let (send, mut posts) = receiver(Vec::new());
-    let results = Results::with_limits(send, Limits { events: 3, ..LIMITS });
+    let results = Results::with_limits(send, Limits { events: 3, ..Limits::USUAL });
     for n in 0..5 {
         results.leave(&to(), &report(n));
     }
