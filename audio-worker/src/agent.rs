@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use telemetry::{Sensitive, traces::TraceContext};
 
 use crate::dsp::SampleRate;
@@ -29,6 +30,8 @@ pub use talk::{Cast, Talk};
 /// What an agent is told. It must take each at once: what it cannot use now it keeps, within a bound of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard<'a> {
+    /// The caller's voice as it came, mu-law at 8 kHz; [`Heard::Audio`] of the same follows.
+    Mulaw(&'a [u8]),
     /// The caller's voice, 16 kHz.
     Audio(&'a [i16]),
     /// Milliseconds that passed without audio: loss, silence that the carrier left out, or a hold.
@@ -67,6 +70,8 @@ pub enum CannotSay {
 pub enum Act {
     /// It speaks: the PCM that it appended to the buffer, at this rate.
     Speak(SampleRate),
+    /// It speaks: mu-law at 8 kHz, which reaches the caller as it is, byte for byte.
+    Forward(Bytes),
     /// The utterance is complete.
     EndUtterance,
     /// What it said so far is worthless.

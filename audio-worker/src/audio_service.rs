@@ -60,7 +60,7 @@ impl AudioService for Audio {
 fn rate(name: &'static str, hz: u32, default: SampleRate) -> Result<SampleRate, Status> {
     match hz {
         0 => Ok(default),
-        hz => SampleRate::from_hz(hz).ok_or_else(|| field(name, "must be 8000, 16000, 24000 or 48000")),
+        hz => SampleRate::from_hz(hz).ok_or_else(|| field(name, &format!("must be {}", SampleRate::NAMES))),
     }
 }
 

@@ -254,6 +254,7 @@ impl Conversation {
             self.seen.gap_ms += heard.gap_ms;
             self.agent.hear(Heard::Gap(heard.gap_ms));
         }
+        self.agent.hear(Heard::Mulaw(&audio.mulaw));
         if !heard.pcm.is_empty() {
             self.agent.hear(Heard::Audio(heard.pcm));
         }
@@ -271,6 +272,18 @@ impl Conversation {
                 let ready = now();
                 self.news.said(came, ready);
                 self.turn.handle(Input::Say(&self.codes), ready);
+                return Ok(());
+            }
+            Act::Forward(mulaw) => {
+                self.codes.clear();
+                self.pcm.clear();
+                // What was said before it in PCM is heard before it, to the filter's last sample.
+                self.downlink.finish(&mut self.codes)?;
+                for codes in [&self.codes[..], &mulaw[..]] {
+                    if !codes.is_empty() {
+                        self.turn.handle(Input::Say(codes), now());
+                    }
+                }
                 return Ok(());
             }
             Act::EndUtterance => {

@@ -5,6 +5,7 @@
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::dsp::SampleRate;
@@ -98,6 +99,8 @@ pub enum Token {
 pub enum Sound {
     /// Mono PCM at this rate; the rate is the same through a whole stream.
     Pcm(SampleRate, Vec<i16>),
+    /// Mono mu-law at 8 kHz, which reaches the caller as it is.
+    Mulaw(Bytes),
     /// A word of the text is said from here to there, in milliseconds from the stream's first sample; comes before its sound
     /// or after it. Only some voices tell.
     Word {

@@ -180,7 +180,7 @@ fn input(kind: u8, n: u64) -> Input {
 /// and its samples.
 pub fn pipeline(bytes: &[u8]) {
     let Some((&first, mut rest)) = bytes.split_first() else { return };
-    let rate = SampleRate::ALL[usize::from(first % 4)];
+    let rate = SampleRate::ALL[usize::from(first) % SampleRate::ALL.len()];
     let mut uplink = Uplink::new().expect("a fixed ratio");
     let mut downlink = Downlink::default();
     let (mut said, mut heard, mut codes) = (0, 0, Vec::new());

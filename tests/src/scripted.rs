@@ -149,6 +149,7 @@ impl Agent for Scripted {
                 }
                 return;
             }
+            Heard::Mulaw(_) => return,
             Heard::Gap(ms) => Told::Gap(ms),
             Heard::Dtmf(key) => Told::Key(key),
             Heard::Played { utterance, ms, cleared } => Told::Played { utterance, ms, cleared },

@@ -142,7 +142,9 @@ async fn talk_through(minutes: usize) {
                 }
                 Act::Report(Report::Said { is_final: true, .. }) => turns += 1,
                 Act::Report(_) | Act::EndUtterance => {}
-                Act::Hangup { .. } | Act::Transfer { .. } | Act::Fail { .. } => panic!("at {at_ms} ms: {act:?}"),
+                Act::Forward(_) | Act::Hangup { .. } | Act::Transfer { .. } | Act::Fail { .. } => {
+                    panic!("at {at_ms} ms: {act:?}")
+                }
             }
         }
         if playout.plays && playout.played_ms < playout.given_ms {

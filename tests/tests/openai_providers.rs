@@ -77,7 +77,7 @@ impl Stages {
                     assert_eq!(rate, SampleRate::Hz24000);
                     pcm.extend(samples);
                 }
-                Ok(Sound::Word { .. }) => panic!("it tells no words"),
+                Ok(other) => panic!("it does not say {other:?}"),
                 Err(wrong) => error = Some(wrong),
             }
             first.get_or_insert(begun.elapsed());

@@ -316,7 +316,7 @@ impl Agent for Numbers {
                 self.acts.push_back((Act::Speak(SampleRate::Hz8000), decode_mulaw(&mulaw)));
                 self.acts.push_back((Act::EndUtterance, Vec::new()));
             }
-            Heard::Gap(_) | Heard::Played { .. } | Heard::Notice(..) | Heard::Held(_) => {}
+            Heard::Mulaw(_) | Heard::Gap(_) | Heard::Played { .. } | Heard::Notice(..) | Heard::Held(_) => {}
         }
     }
 

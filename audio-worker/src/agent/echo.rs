@@ -17,7 +17,12 @@ impl Agent for Echo {
             Heard::Audio(pcm) => self.waiting.extend_from_slice(pcm),
             // What it has not said yet is worthless by now.
             Heard::Held(true) => self.waiting.clear(),
-            Heard::Held(false) | Heard::Gap(_) | Heard::Dtmf(_) | Heard::Played { .. } | Heard::Notice(..) => {}
+            Heard::Mulaw(_)
+            | Heard::Held(false)
+            | Heard::Gap(_)
+            | Heard::Dtmf(_)
+            | Heard::Played { .. }
+            | Heard::Notice(..) => {}
         }
     }
 

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     conversation::now,
+    dsp::{SampleRate, mulaw},
     ears::{self, Ears, VoiceActivity, echo::EchoGuard},
     provider::{ProviderError, Sound, SpeechToText, Streaming, TextToSpeech},
     traces::TurnSpans,
@@ -41,7 +42,7 @@ mod spoken;
 
 use playing::Playing;
 use prepared::Prepared;
-use reply::Reply;
+use reply::{Given, Reply};
 use speech::SpeechBuffer;
 
 /// Texts that may wait to be said by order.
@@ -203,13 +204,20 @@ impl Talk {
         }
         let reply = self.reply.as_mut()?;
         let base_ms = reply.given_ms();
-        let rate = reply.give(pcm)?;
+        let given = reply.give(pcm)?;
+        let (rate, act) = match given {
+            Given::Pcm(rate) => (rate, Act::Speak(rate)),
+            Given::Mulaw(codes) => {
+                mulaw::decode(&codes, pcm);
+                (SampleRate::Hz8000, Act::Forward(codes))
+            }
+        };
         if self.playing.give(base_ms, reply.given_ms(), at) {
             self.echo.begin();
         }
         self.echo.play(pcm, rate, self.playing.heard_of_utterance(at).unwrap_or_default());
         self.anything_heard = true;
-        Some(Act::Speak(rate))
+        Some(act)
     }
 
     /// What was said is over once all of it was heard.
@@ -250,6 +258,7 @@ impl Agent for Talk {
     fn hear(&mut self, heard: Heard<'_>) {
         let at = now();
         match heard {
+            Heard::Mulaw(_) => {}
             Heard::Audio(_) | Heard::Gap(_) if self.ending => {}
             Heard::Audio(pcm) => {
                 let (floor, speech, guard) = (&mut self.floor, &mut self.speech, &mut self.echo);

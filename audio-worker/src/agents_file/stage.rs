@@ -70,7 +70,7 @@ pub(super) fn text_to_speech(
         .whole(&section, "rate", 1..=1_000_000)
         .map(|hz| u32::try_from(hz).ok().and_then(SampleRate::from_hz).ok_or(()));
     if let (Some(Err(())), Some(value)) = (rate, section.get("rate")) {
-        reader.mistake(value.span(), "rate must be 8000, 16000, 24000 or 48000");
+        reader.mistake(value.span(), format!("rate must be {}", SampleRate::NAMES));
     }
     let options = Voice {
         voice: reader.string(&section, "voice", MAX_NAME_CHARS, false).unwrap_or_else(|| "alloy".to_owned()),

@@ -230,7 +230,7 @@ fn every_mistake_has_its_line_and_its_cure() {
         ("[agent.a.chat]\nurl = \"https://example.com/v1\"", 5, "the name that the server at its url has for it"),
         ("[agent.a.chat]\ntimeout_ms = 5000\ntimeout_first_ms = 6000", 6, "at most timeout_ms, which is 5000"),
         ("[agent.a.chat]\ntemperature = 3", 5, "temperature must be a number from 0 to 2"),
-        ("[agent.a.text_to_speech]\nrate = 11025", 5, "rate must be 8000, 16000, 24000 or 48000"),
+        ("[agent.a.text_to_speech]\nrate = 11025", 5, "rate must be 8000, 16000, 22050, 24000, 44100 or 48000"),
         ("[agent.a.text_to_speech]\nformat = \"mp3\"", 5, "format must be one of \"pcm\", \"wav\""),
         ("[agent.\"a b\"]\nkind = \"echo\"", 4, "must be 1 to 100 letters, digits and any of ._-"),
         ("[agent.b]\nlanguage = \"en\"", 4, "needs a kind: \"echo\", \"survey\" or \"pipeline\""),

@@ -8,8 +8,11 @@ use rubato::{Fft, FixedSync, Resampler as _, WindowFunction, audioadapter_buffer
 
 use super::SampleRate;
 
-/// Sub-chunks of a block: two halve the delay of one and stay within 0.1 dB up to 3.4 kHz; four do not.
-const SUB_CHUNKS: usize = 2;
+/// Sub-chunks of a block: two halve the delay of one and stay within 0.1 dB up to 3.4 kHz; four do not. The odd block of
+/// 22,050 Hz cannot be halved.
+const fn sub_chunks(from: SampleRate, to: SampleRate) -> usize {
+    if matches!(from, SampleRate::Hz22050) || matches!(to, SampleRate::Hz22050) { 1 } else { 2 }
+}
 
 /// Full scale of a 16-bit sample.
 const FULL_SCALE: f32 = 32_768.0;
@@ -121,7 +124,7 @@ impl Filter {
             from.hz(),
             to.hz(),
             from.block(),
-            SUB_CHUNKS,
+            sub_chunks(from, to),
             1,
             WindowFunction::Blackman,
             FixedSync::Input,

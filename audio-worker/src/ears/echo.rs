@@ -62,7 +62,7 @@ impl EchoGuard {
 
     /// The utterance goes on with this sound, of which everything up to `heard_ms` was heard.
     pub fn play(&mut self, pcm: &[i16], rate: SampleRate, heard_ms: u64) {
-        narrow(pcm, rate.hz() / RATE, &mut self.played);
+        narrow(pcm, rate, &mut self.played);
         let heard = usize::try_from(heard_ms).unwrap_or(usize::MAX).saturating_mul(PER_MS);
         let old = heard.saturating_sub(BEHIND + BLOCK + self.dropped).min(self.played.len());
         self.played.drain(..old);
@@ -71,7 +71,7 @@ impl EchoGuard {
 
     /// A window of the caller's sound, 16 kHz.
     pub fn hear(&mut self, window: &[i16]) {
-        narrow(window, SampleRate::Hz16000.hz() / RATE, &mut self.heard);
+        narrow(window, SampleRate::Hz16000, &mut self.heard);
         let old = self.heard.len().saturating_sub(BLOCK);
         self.heard.drain(..old);
     }
@@ -113,12 +113,13 @@ impl EchoGuard {
     }
 }
 
-/// Appends the means of each so many samples: a plain low-pass, the same for both sides.
-fn narrow(pcm: &[i16], factor: usize, narrowed: &mut VecDeque<i16>) {
-    let count = i32::try_from(factor).unwrap_or(i32::MAX);
-    narrowed.extend(pcm.chunks_exact(factor).map(|part| {
-        let mean = part.iter().map(|sample| i32::from(*sample)).sum::<i32>() / count;
-        i16::try_from(mean).unwrap_or_default()
+/// Appends the means of as many samples as make one at the comparison's rate, or one more where that is no whole number:
+/// a plain low-pass, the same for both sides.
+fn narrow(pcm: &[i16], rate: SampleRate, narrowed: &mut VecDeque<i16>) {
+    narrowed.extend((0..pcm.len() * RATE / rate.hz()).map(|at| {
+        let part = &pcm[at * rate.hz() / RATE..(at + 1) * rate.hz() / RATE];
+        let (sum, count) = part.iter().fold((0, 0), |(sum, count), sample| (sum + i32::from(*sample), count + 1));
+        i16::try_from(sum / count.max(1)).unwrap_or_default()
     }));
 }
 

@@ -142,6 +142,7 @@ impl fmt::Debug for Memory {
 fn samples(sound: &Sound) -> usize {
     match sound {
         Sound::Pcm(_, pcm) => pcm.len(),
+        Sound::Mulaw(codes) => codes.len(),
         Sound::Word { .. } => 0,
     }
 }

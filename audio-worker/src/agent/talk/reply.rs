@@ -1,6 +1,6 @@
 //! One answer on its way from words to sound: pieces of text, clauses, voices, and the sound that is there so far.
 //!
-//! Its clock is its own sound, in ticks of 1/48,000 s, which all known rates divide.
+//! Its clock is its own sound, in ticks of 1/7,056,000 s, which all known rates divide.
 
 use std::{
     collections::VecDeque,
@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::{clauses::Clauses, spoken::Spoken};
@@ -36,7 +37,7 @@ const KEPT: u64 = 5 * TICKS;
 const PORTION: u64 = TICKS / 2;
 
 /// Ticks in a second, and in a millisecond.
-const TICKS: u64 = 48_000;
+const TICKS: u64 = 7_056_000;
 const TICKS_PER_MS: u64 = TICKS / 1000;
 
 /// An answer that is being made.
@@ -75,10 +76,19 @@ struct Voice {
     is_done: bool,
 }
 
-/// Sound of one rate.
-struct Chunk {
-    rate: SampleRate,
-    pcm: Vec<i16>,
+/// Sound of one kind.
+enum Chunk {
+    Pcm(SampleRate, Vec<i16>),
+    Mulaw(Bytes),
+}
+
+/// A piece of sound that is given out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Given {
+    /// What was appended to the buffer, at this rate.
+    Pcm(SampleRate),
+    /// Mu-law at 8 kHz.
+    Mulaw(Bytes),
 }
 
 impl Reply {
@@ -130,28 +140,38 @@ impl Reply {
         self.waiting.push_back(text.to_owned());
     }
 
-    /// The next of its sound, appended to `pcm`; `None` when there is none yet.
-    pub(super) fn give(&mut self, pcm: &mut Vec<i16>) -> Option<SampleRate> {
-        let (mut at, mut rate) = (self.dropped, None);
+    /// The next of its sound; of PCM, as much as is of one rate. `None` when there is none yet.
+    pub(super) fn give(&mut self, pcm: &mut Vec<i16>) -> Option<Given> {
+        let (mut at, mut given) = (self.dropped, None);
         let end = self.given + PORTION;
         for chunk in &self.sound {
-            let (tick, length) = (ticks(chunk.rate), chunk.ticks());
+            let (tick, length) = (ticks(chunk.rate()), chunk.ticks());
             let from = self.given.max(at).saturating_sub(at) / tick;
             at += length;
             if at <= self.given {
                 continue;
             }
-            if rate.is_some_and(|rate| rate != chunk.rate) || self.given >= end {
+            if self.given >= end {
                 break;
             }
-            rate = Some(chunk.rate);
-            let from = usize::try_from(from).unwrap_or(usize::MAX).min(chunk.pcm.len());
+            let from = usize::try_from(from).unwrap_or(usize::MAX).min(chunk.samples());
             let most = usize::try_from((end - self.given).div_ceil(tick)).unwrap_or(usize::MAX);
-            let part = &chunk.pcm[from..chunk.pcm.len().min(from.saturating_add(most))];
-            pcm.extend_from_slice(part);
-            self.given += part.len() as u64 * tick;
+            let part = from..chunk.samples().min(from.saturating_add(most));
+            let samples = part.len() as u64;
+            match chunk {
+                Chunk::Pcm(rate, samples) if given.as_ref().is_none_or(|given| *given == Given::Pcm(*rate)) => {
+                    pcm.extend_from_slice(&samples[part]);
+                    given = Some(Given::Pcm(*rate));
+                }
+                Chunk::Mulaw(codes) if given.is_none() => {
+                    self.given += samples * tick;
+                    return Some(Given::Mulaw(codes.slice(part)));
+                }
+                Chunk::Pcm(..) | Chunk::Mulaw(_) => break,
+            }
+            self.given += samples * tick;
         }
-        rate
+        given
     }
 
     /// So much of it was heard: what is needed no more is dropped.
@@ -330,20 +350,37 @@ impl Reply {
     fn take(&mut self, sound: Sound, now: Instant) {
         match sound {
             Sound::Word { text, from_ms, to_ms } => self.spoken.word(&text, from_ms, to_ms),
-            Sound::Pcm(rate, pcm) if !pcm.is_empty() => {
-                self.first_audio.get_or_insert(now);
-                let chunk = Chunk { rate, pcm };
-                self.made += chunk.ticks();
-                self.sound.push_back(chunk);
-            }
-            Sound::Pcm(..) => {}
+            Sound::Pcm(rate, pcm) => self.add(Chunk::Pcm(rate, pcm), now),
+            Sound::Mulaw(codes) => self.add(Chunk::Mulaw(codes), now),
+        }
+    }
+
+    fn add(&mut self, chunk: Chunk, now: Instant) {
+        if chunk.samples() > 0 {
+            self.first_audio.get_or_insert(now);
+            self.made += chunk.ticks();
+            self.sound.push_back(chunk);
         }
     }
 }
 
 impl Chunk {
+    fn samples(&self) -> usize {
+        match self {
+            Self::Pcm(_, pcm) => pcm.len(),
+            Self::Mulaw(codes) => codes.len(),
+        }
+    }
+
+    const fn rate(&self) -> SampleRate {
+        match self {
+            Self::Pcm(rate, _) => *rate,
+            Self::Mulaw(_) => SampleRate::Hz8000,
+        }
+    }
+
     fn ticks(&self) -> u64 {
-        self.pcm.len() as u64 * ticks(self.rate)
+        self.samples() as u64 * ticks(self.rate())
     }
 }
 
@@ -355,6 +392,7 @@ const fn ticks(rate: SampleRate) -> u64 {
 fn sound_ticks(sound: &Sound) -> u64 {
     match sound {
         Sound::Pcm(rate, pcm) => pcm.len() as u64 * ticks(*rate),
+        Sound::Mulaw(codes) => codes.len() as u64 * ticks(SampleRate::Hz8000),
         Sound::Word { .. } => 0,
     }
 }

@@ -211,6 +211,7 @@ impl Call {
                         self.talk.hear(Heard::Played { utterance, ms, cleared: true });
                     }
                 }
+                Act::Forward(_) => panic!("this voice has no mu-law"),
                 Act::Continue | Act::Hangup { .. } | Act::Transfer { .. } | Act::Report(_) | Act::Fail { .. } => {}
             }
             self.acts.push((self.at_ms, act));

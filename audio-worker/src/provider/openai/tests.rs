@@ -93,7 +93,7 @@ async fn heard(mut stream: Streaming<Sound>) -> (Option<SampleRate>, Vec<i16>, O
                 assert_eq!(*rate.get_or_insert(hz), hz);
                 pcm.extend(samples);
             }
-            Ok(Sound::Word { .. }) => panic!("nobody tells words"),
+            Ok(other) => panic!("nobody says {other:?}"),
             Err(error) => return (rate, pcm, Some(error)),
         }
     }

@@ -38,9 +38,12 @@ fn all(reply: &mut Reply) -> Vec<(SampleRate, usize)> {
     let mut given = Vec::new();
     loop {
         let mut pcm = Vec::new();
-        let Some(rate) = reply.give(&mut pcm) else { return given };
-        assert!(!pcm.is_empty());
-        given.push((rate, pcm.len()));
+        match reply.give(&mut pcm) {
+            None => return given,
+            Some(Given::Pcm(rate)) => given.push((rate, pcm.len())),
+            Some(Given::Mulaw(codes)) => given.push((SampleRate::Hz8000, codes.len())),
+        }
+        assert!(given.last().is_some_and(|(_, samples)| *samples > 0));
     }
 }
 
@@ -68,6 +71,43 @@ fn it_goes_on_from_a_word_and_keeps_what_it_may_need() {
     let left: usize = all(&mut reply).iter().map(|(rate, samples)| samples * 1000 / rate.hz()).sum();
     assert_eq!(left as u64, 800 - at);
     assert_eq!(reply.heard(400), "This one is fast enough for all of us here.");
+}
+
+/// Says all texts as the same 3 s of mu-law, in pieces of 70 ms.
+#[derive(Debug)]
+struct Carrier;
+
+impl TextToSpeech for Carrier {
+    fn speak(&self, _: &str, _: &str) -> Streaming<Sound> {
+        let codes = carried();
+        Box::pin(stream::iter(
+            (0..codes.len()).step_by(560).map(move |at| Ok(Sound::Mulaw(codes.slice(at..codes.len().min(at + 560))))),
+        ))
+    }
+}
+
+fn carried() -> Bytes {
+    (0..24_000_u32).map(|n| (n * 31 % 251) as u8).collect()
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "virtual time has to begin at some moment")]
+fn mulaw_is_given_byte_for_byte_and_again_from_a_word() {
+    let mut reply = answer(vec![Ok(Piece::Say("One two three four.".to_owned()))]);
+    reply.poll(&mut Context::from_waker(Waker::noop()), &Carrier, "", Instant::now());
+    let give = |reply: &mut Reply| {
+        let (mut codes, mut pcm) = (Vec::new(), Vec::new());
+        while let Some(given) = reply.give(&mut pcm) {
+            let Given::Mulaw(piece) = given else { panic!("{given:?}") };
+            codes.extend_from_slice(&piece);
+        }
+        assert!(pcm.is_empty());
+        codes
+    };
+    assert_eq!((give(&mut reply), reply.made_ms()), (carried().to_vec(), 3000));
+    let at = usize::try_from(reply.rewind(1700)).unwrap();
+    assert!((1000..1700).contains(&at));
+    assert_eq!(give(&mut reply), carried()[at * 8..]);
 }
 
 #[test]
