@@ -17,6 +17,7 @@ pub mod http;
 pub mod openai;
 mod sse;
 mod wav;
+pub mod websocket;
 
 /// A request that answers once.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, ProviderError>> + Send>>;

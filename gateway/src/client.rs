@@ -4,31 +4,19 @@
 //! peer from what may have. Requests run on the runtime that the client was made for, whoever sends them: its
 //! connections are shared and must not live on a shard.
 
-use std::{
-    error::Error,
-    io,
-    net::IpAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{error::Error, io, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use tokio::{net::TcpStream, runtime::Handle, time::timeout};
+use telemetry::https::{Connector, root};
+use tokio::{runtime::Handle, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
-use tower_service::Service;
 
-/// How long name, connection and TLS may take together.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Largest answer taken; the largest that is of use, a page of numbers, has some 10 KiB.
 const MAX_ANSWER_BYTES: usize = 256 << 10;
 /// How long a connection is kept for the next request: well below the patience of common servers.
@@ -104,39 +92,19 @@ impl Client {
     /// # Errors
     /// When TLS cannot be set up at all.
     pub(crate) fn new(runtime: Handle) -> io::Result<Self> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (usable, unusable) = roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            tracing::debug!(unusable, "this system has no list of authorities; taking Mozilla's");
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        } else {
-            tracing::debug!(usable, unusable, "authorities");
-        }
-        Self::with_roots(runtime, roots)
+        Ok(Self::connecting(runtime, Connector::new()?))
     }
 
-    /// The same, trusting `roots` alone.
-    pub(crate) fn with_roots(runtime: Handle, roots: RootCertStore) -> io::Result<Self> {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let https =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    fn connecting(runtime: Handle, connector: Connector) -> Self {
         let keeping = |connections| {
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(KEEP_IDLE)
                 .pool_max_idle_per_host(connections)
-                .build(Connector(https.clone()))
+                .build(connector.clone())
         };
-        Ok(Self { http: keeping(MAX_IDLE), fresh: keeping(0), runtime })
+        Self { http: keeping(MAX_IDLE), fresh: keeping(0), runtime }
     }
 
     /// The same client with a new connection for each request: for those that are not to be repeated. One that meets a
@@ -205,11 +173,6 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The patience in seconds that an answer asks for.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
 fn failure(error: &legacy::Error) -> Failure {
     let what = root(error);
     if !error.is_connect() {
@@ -230,38 +193,6 @@ fn failure(error: &legacy::Error) -> Failure {
 fn is_tls(error: &(dyn Error + 'static)) -> bool {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is::<rustls::Error>() || inner.is_some_and(|inner| is_tls(inner))
-}
-
-/// What it comes down to.
-fn root(error: &(dyn Error + 'static)) -> String {
-    let mut root = error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    root.to_string()
-}
-
-/// Name, connection and TLS under one limit, so that a slow one is known not to have carried a request.
-#[derive(Debug, Clone)]
-struct Connector(HttpsConnector<HttpConnector>);
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = Box<dyn Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async move {
-            timeout(CONNECT_LIMIT, connecting)
-                .await
-                .unwrap_or_else(|_| Err(format!("not within {} s", CONNECT_LIMIT.as_secs()).into()))
-        })
-    }
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ fn verdict(result: &Result<Answer, Failure>) -> Verdict {
         Err(Failure::NotSent { stage: Stage::Address, .. }) => return Verdict::Never,
         Err(Failure::NotSent { .. } | Failure::Unknown { .. }) => return Verdict::Later(None),
     };
-    Verdict::of(status.as_u16(), crate::client::retry_after(headers))
+    Verdict::of(status.as_u16(), telemetry::https::retry_after(headers))
 }
 
 #[expect(clippy::disallowed_methods, reason = "drivers ask the clock")]

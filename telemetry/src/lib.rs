@@ -2,6 +2,7 @@
 //!
 //! - [`backoff`]: when to try again.
 //! - [`files`]: how many sockets the process may hold.
+//! - [`https`]: connections to servers elsewhere.
 //! - [`language`]: the form of language tags.
 //! - [`live_file`]: a file that is read again on SIGHUP.
 //! - [`log`]: the subscriber and the panic hook.
@@ -21,6 +22,7 @@
 
 pub mod backoff;
 pub mod files;
+pub mod https;
 pub mod language;
 pub mod live_file;
 pub mod log;

@@ -148,7 +148,7 @@ fn each_service_links_only_what_it_needs() {
     let has_feature = |tree: &str, feature: &str| tree.lines().any(|line| line.starts_with(feature));
     if let Some(worker) = tree("audio-worker") {
         // One TLS is enough, rustls on ring. TLS 1.2 is for providers: `telemetry::tls` keeps the pair to 1.3.
-        for name in ["warp", "tokio-tungstenite", "quick-xml", "gateway", "tests", "openssl-sys", "aws-lc-sys"] {
+        for name in ["warp", "quick-xml", "gateway", "tests", "openssl-sys", "aws-lc-sys"] {
             assert!(!links(&worker, name), "the worker links {name}");
         }
         assert!(!has_feature(&worker, "rustls feature \"log"), "rustls would hand whole handshakes to the log");

@@ -14,6 +14,7 @@ use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use telemetry::https::{retry_after, root};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout, timeout_at},
@@ -23,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Fault, Limits, Pending, ProviderError, Streaming,
     fault::{self, Secrets, error},
-    http::{Client, root},
+    http::Client,
 };
 
 /// Pieces that wait for whoever asked. When they are too many, the provider is not read.
@@ -165,7 +166,7 @@ impl<T> Outlet<T> {
         let (head, body) = self.within(client.send(request)).await??.into_parts();
         let mut answer = Answer { headers: head.headers, body };
         let Some(kind) = fault::of_status(head.status) else { return Ok(answer) };
-        self.pause = fault::retry_after(&answer.headers).unwrap_or(PAUSE);
+        self.pause = retry_after(&answer.headers).unwrap_or(PAUSE);
         let body = timeout(ERROR_LIMIT, self.whole(&mut answer, MAX_ERROR_BYTES)).await;
         let message = body.ok().and_then(Result::ok).and_then(|body| fault::message(&body, secrets));
         let status = head.status.as_u16();

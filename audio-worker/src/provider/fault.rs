@@ -1,8 +1,7 @@
 //! What an answer that is none means, and how much of its words may be told.
 
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 use serde_json::Value;
-use std::time::Duration;
 use telemetry::Sensitive;
 
 use super::{Fault, ProviderError};
@@ -38,11 +37,6 @@ pub(super) fn of_status(status: StatusCode) -> Option<Fault> {
         // Redirects are not followed: a key must not go elsewhere.
         _ => Some(Fault::Malformed),
     }
-}
-
-/// The patience that an answer asks for.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// What a provider says of its error, as OpenAI, FastAPI and Ollama put it; none where that cannot be told.

@@ -3,32 +3,21 @@
 //! What it adds to hyper: a limit on connecting, small buffers, no redirects, no proxy that nobody configured. Requests
 //! run on the runtime that the client was made for, whichever shard asks: its connections are shared and outlive a call.
 
-use std::{
-    error::Error,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use tokio::{net::TcpStream, runtime::Handle, time::timeout};
-use tower_service::Service;
+use telemetry::https::{ConnectError, Connector, Stream, root};
+use tokio::runtime::Handle;
 
 use super::{Fault, ProviderError, fault};
 
-/// How long name, connection and TLS may take together.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next request: longer than most turns of a conversation. A server that closes
 /// it earlier costs the next request one more try.
 const KEEP_IDLE: Duration = Duration::from_secs(60);
@@ -41,6 +30,7 @@ const READ_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub struct Client {
     http: legacy::Client<Connector, Full<Bytes>>,
+    connector: Connector,
     runtime: Handle,
 }
 
@@ -51,43 +41,28 @@ impl Client {
     /// # Errors
     /// When TLS cannot be set up at all.
     pub fn new(runtime: Handle) -> io::Result<Self> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (usable, unusable) = roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            tracing::debug!(unusable, "this system has no list of authorities; taking Mozilla's");
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        } else {
-            tracing::debug!(usable, unusable, "authorities");
-        }
-        Self::with_roots(runtime, roots)
+        Ok(Self::connecting(runtime, Connector::new()?))
     }
 
-    /// The same, trusting `roots` alone.
-    fn with_roots(runtime: Handle, roots: RootCertStore) -> io::Result<Self> {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let https =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    fn connecting(runtime: Handle, connector: Connector) -> Self {
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP_IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
             .http1_max_buf_size(READ_BYTES)
-            .build(Connector(https));
-        Ok(Self { http, runtime })
+            .build(connector.clone());
+        Self { http, connector, runtime }
     }
 
     /// The runtime that requests run on.
     pub(super) const fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// A connection of its own, on the runtime that asks, to the host of `uri` (`http` or `https`).
+    pub(super) async fn connect(&self, uri: Uri) -> Result<Stream, ConnectError> {
+        self.connector.clone().connect(uri).await
     }
 
     /// Sends `request` and waits for the head of its answer. To be called on the client's runtime alone: the connection
@@ -102,44 +77,15 @@ impl Client {
     }
 }
 
-/// What an error comes down to.
-pub(super) fn root(error: &(dyn Error + 'static)) -> String {
-    let mut root = error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    root.to_string()
-}
-
-/// Name, connection and TLS under one limit.
-#[derive(Debug, Clone)]
-struct Connector(HttpsConnector<HttpConnector>);
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = Box<dyn Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async move {
-            timeout(CONNECT_LIMIT, connecting)
-                .await
-                .unwrap_or_else(|_| Err(format!("not within {} s", CONNECT_LIMIT.as_secs()).into()))
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use http_body_util::BodyExt;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
-    use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+    use rustls::{RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
+    use telemetry::https::CONNECT_LIMIT;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -180,7 +126,7 @@ mod tests {
         let refused = Client::new(Handle::current()).unwrap().send(get(port)).await.unwrap_err();
         assert_eq!(refused.kind, Fault::Unreachable);
         assert!(refused.detail.contains("certificate"), "{refused}");
-        let trusting = Client::with_roots(Handle::current(), roots).unwrap();
+        let trusting = Client::connecting(Handle::current(), Connector::with_roots(roots).unwrap());
         let answer = trusting.send(get(port)).await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "mine");
     }

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use telemetry::Sensitive;
+use telemetry::{Sensitive, https::retry_after};
 
-use crate::{
-    client::{Answer, retry_after},
-    twilio::rest::ErrorBody,
-};
+use crate::{client::Answer, twilio::rest::ErrorBody};
 
 /// Bad credentials, whatever the status.
 const BAD_CREDENTIALS: u32 = 20003;

@@ -6,7 +6,10 @@ use super::{
 };
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -106,7 +109,7 @@ async fn only_a_trusted_certificate_is_taken() {
     let failure = client().send(get(&url), LIMIT, Plain::ToLoopback).await.unwrap_err();
     assert!(matches!(failure, Failure::NotSent { stage: Stage::Tls, .. }), "{failure}");
     assert!(peer.seen().is_empty());
-    let trusting = Client::with_roots(Handle::current(), roots).unwrap();
+    let trusting = Client::connecting(Handle::current(), Connector::with_roots(roots).unwrap());
     let answer = trusting.send(get(&url), LIMIT, Plain::ToLoopback).await.unwrap();
     assert_eq!(&answer.body[..], b"mine");
 }

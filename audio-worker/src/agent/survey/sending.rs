@@ -1,9 +1,10 @@
 //! Sends results of surveys over the worker's HTTP client.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use http::{Method, Request, header};
+use http::{Method, Request};
 use http_body_util::Full;
+use telemetry::https::retry_after;
 
 use super::results::{Answered, Post, Send};
 use crate::provider::{http::Client, openai::SettingsError};
@@ -23,9 +24,7 @@ pub fn by(client: Client) -> Arc<Send> {
             }
             let request = request.body(Full::new(post.body.expose().clone())).map_err(|_| "no request".to_owned())?;
             let answer = client.send(request).await.map_err(|error| error.detail)?;
-            let patience =
-                answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            Ok(Answered { status: answer.status().as_u16(), retry_after: patience.map(Duration::from_secs) })
+            Ok(Answered { status: answer.status().as_u16(), retry_after: retry_after(answer.headers()) })
         })
     })
 }

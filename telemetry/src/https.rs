@@ -1,0 +1,107 @@
+//! Connections to servers elsewhere: name, TCP and TLS under one limit, trusting what this system trusts.
+
+use std::{
+    error::Error,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderMap, Uri, header};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::{net::TcpStream, time::timeout};
+use tower_service::Service;
+
+/// How long name, connection and TLS may take together.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// A connection, encrypted when the address begins with `https`.
+pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// Why there is no connection.
+pub type ConnectError = Box<dyn Error + Send + Sync>;
+
+/// Makes connections for HTTP/1.1; clones share what they trust.
+#[derive(Debug, Clone)]
+pub struct Connector(HttpsConnector<HttpConnector>);
+
+impl Connector {
+    /// Trusts what this system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` are heeded), or, where the system has no list,
+    /// Mozilla's.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up at all.
+    pub fn new() -> io::Result<Self> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        let (usable, unusable) = roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            tracing::debug!(unusable, "this system has no list of authorities; taking Mozilla's");
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        } else {
+            tracing::debug!(usable, unusable, "authorities");
+        }
+        Self::with_roots(roots)
+    }
+
+    /// Trusts `roots` alone.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub fn with_roots(roots: RootCertStore) -> io::Result<Self> {
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        Ok(Self(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp)))
+    }
+
+    /// A connection to the host of `uri`.
+    ///
+    /// # Errors
+    /// When there is none within [`CONNECT_LIMIT`], or no trust.
+    pub async fn connect(&mut self, uri: Uri) -> Result<Stream, ConnectError> {
+        match timeout(CONNECT_LIMIT, self.0.call(uri)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(format!("not within {} s", CONNECT_LIMIT.as_secs()).into()),
+        }
+    }
+}
+
+/// For hyper's client, which asks for connections as it needs them.
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let mut connector = self.clone();
+        Box::pin(async move { connector.connect(uri).await })
+    }
+}
+
+/// What an error comes down to.
+pub fn root(error: &(dyn Error + 'static)) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.to_string()
+}
+
+/// The patience in seconds that an answer asks for.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
