@@ -22,8 +22,9 @@ mod staffing;
 pub mod survey;
 mod talk;
 pub mod text;
+pub mod tools;
 
-pub use report::{AgentStats, Report, Speaker, Stage, Turn};
+pub use report::{AgentStats, Report, Speaker, Stage, ToolReport, Turn, Verdict};
 pub use roster::Roster;
 pub use talk::{Cast, Talk};
 
@@ -92,6 +93,12 @@ pub enum Act {
     },
     /// What it says next goes on where its newest utterance was cut short.
     Continue,
+    /// Keys are played to the caller's side, behind what was said before: 1 to 64 of 0-9, *, #, A-D, and w and W for
+    /// pauses of half a second and a second.
+    PlayDigits {
+        /// The keys; they may be somebody's PIN.
+        keys: String,
+    },
     /// Something worth telling; it changes nothing.
     Report(Report),
     /// It cannot go on; the conversation ends as failed.

@@ -20,7 +20,7 @@ use tonic::{Status, Streaming};
 use crate::{
     agent::{Act, Agent, Heard},
     conversations::Phase,
-    dsp::ResampleError,
+    dsp::{ResampleError, dtmf::Keys},
     metrics::Metrics,
     pipeline::{Downlink, Uplink},
     traces::Utterances,
@@ -301,6 +301,14 @@ impl Conversation {
             Act::Hangup { reason, after_playback } => Input::Hangup { reason, after_playback },
             Act::Transfer { to, after_playback } => Input::Transfer { to, after_playback },
             Act::Continue => Input::Continue,
+            Act::PlayDigits { keys } => match Keys::parse(&keys) {
+                // Nobody waits for an answer.
+                Ok(keys) => Input::PlayDigits { id: 0, keys },
+                Err(error) => {
+                    tracing::warn!(%error, "the agent has keys played that there are not");
+                    return Ok(());
+                }
+            },
             Act::Report(report) => {
                 self.telling.report(&report);
                 self.news.report(&report);

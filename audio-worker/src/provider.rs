@@ -36,8 +36,9 @@ pub trait SpeechToText: fmt::Debug + Send + Sync {
 
 /// Thinks of an answer.
 pub trait Chat: fmt::Debug + Send + Sync {
-    /// The answer, in pieces of text as the model gives them; together they are the whole.
-    fn answer(&self, prompt: Vec<Message>) -> Streaming<Token>;
+    /// The answer, in pieces of text as the model gives them; together they are the whole. It may call `tools` instead
+    /// of answering, or beside it.
+    fn answer(&self, prompt: Vec<Message>, tools: &[ToolSpec]) -> Streaming<Token>;
 
     /// As [`SpeechToText::warm`].
     fn warm(&self) {}
@@ -66,8 +67,51 @@ pub struct Speech {
 pub struct Message {
     /// Whose it is.
     pub role: Role,
-    /// Its text.
+    /// Its text; of a tool, its result.
     pub text: String,
+    /// Of the agent: the tools that it called. Each is answered by a message of a tool before anybody says anything.
+    pub calls: Vec<ToolCall>,
+    /// Of a tool: the [`ToolCall::id`] that it answers. Empty for all others.
+    pub call_id: String,
+}
+
+impl Message {
+    /// What somebody said.
+    pub fn new(role: Role, text: impl Into<String>) -> Self {
+        Self { role, text: text.into(), calls: Vec::new(), call_id: String::new() }
+    }
+
+    /// The agent called these tools, and said this before.
+    pub fn calling(text: impl Into<String>, calls: Vec<ToolCall>) -> Self {
+        Self { calls, ..Self::new(Role::Assistant, text) }
+    }
+
+    /// The result of the call `id`.
+    pub fn result(id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { call_id: id.into(), ..Self::new(Role::Tool, text) }
+    }
+}
+
+/// A function that a model may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolSpec {
+    /// Its name: 1 to 64 letters, digits, _ and -.
+    pub name: String,
+    /// What it does and when to call it, in words for the model.
+    pub description: String,
+    /// Its arguments: a JSON Schema of type `object`.
+    pub parameters: serde_json::Value,
+}
+
+/// A call of a tool by a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCall {
+    /// What the model calls this call.
+    pub id: String,
+    /// Which tool; it may be one that does not exist.
+    pub name: String,
+    /// JSON, as the model wrote it: it may be none.
+    pub arguments: String,
 }
 
 /// Whose a message is.
@@ -79,6 +123,8 @@ pub enum Role {
     User,
     /// The agent.
     Assistant,
+    /// A tool that the agent called.
+    Tool,
 }
 
 /// A piece of a model's answer.
@@ -86,6 +132,8 @@ pub enum Role {
 pub enum Token {
     /// Text; may be empty.
     Text(String),
+    /// A call of a tool, whole.
+    Call(ToolCall),
     /// What the whole answer cost, where the provider says so.
     Usage {
         /// Tokens that were read.

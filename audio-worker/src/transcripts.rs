@@ -19,7 +19,7 @@ use std::{
 use prometheus::IntCounter;
 use serde_json::{Value, json};
 
-use crate::agent::{Report, Speaker};
+use crate::agent::{Report, Speaker, ToolReport};
 
 /// Lines that may wait for the disk.
 const WAITING: usize = 4096;
@@ -119,6 +119,12 @@ impl Transcript {
             Report::Fault { stage, fault, .. } => {
                 let (stage, fault) = (stage.label(), fault.label());
                 self.line(json!({ "at_ms": at_ms, "event": "fault", "stage": stage, "fault": fault }));
+            }
+            Report::Tool(ToolReport { name, took, verdict }) => {
+                let (verdict, took_ms) = (verdict.label(), millis(*took));
+                self.line(json!({
+                    "at_ms": at_ms, "event": "tool", "tool": name, "outcome": verdict, "took_ms": took_ms,
+                }));
             }
             Report::Said { is_final: false, .. } | Report::Speech { .. } => {}
         }

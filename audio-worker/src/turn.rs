@@ -286,7 +286,10 @@ impl Turn {
             // What it says next is the answer.
             Report::Turn(_) => self.newest + 1,
             Report::Said { by: Speaker::Agent, .. } => self.newest_said,
-            Report::Said { by: Speaker::Caller, .. } | Report::Speech { .. } | Report::Fault { .. } => 0,
+            Report::Said { by: Speaker::Caller, .. }
+            | Report::Speech { .. }
+            | Report::Fault { .. }
+            | Report::Tool(_) => 0,
         };
         self.urgent.push_back(ToGateway::Report { report, utterance });
     }

@@ -52,13 +52,13 @@ impl Stages {
     /// The text, when its first piece came, and the error after it.
     async fn think(&self) -> (String, Duration, Option<ProviderError>) {
         let begun = now();
-        let prompt = vec![Message { role: Role::User, text: "Hello?".to_owned() }];
+        let prompt = vec![Message::new(Role::User, "Hello?")];
         let (mut text, mut first, mut error) = (String::new(), None, None);
-        let mut answer = self.brain.answer(prompt);
+        let mut answer = self.brain.answer(prompt, &[]);
         while let Some(token) = answer.next().await {
             match token {
                 Ok(Token::Text(piece)) => text.push_str(&piece),
-                Ok(Token::Usage { .. }) => {}
+                Ok(Token::Call(_) | Token::Usage { .. }) => {}
                 Err(wrong) => error = Some(wrong),
             }
             first.get_or_insert(begun.elapsed());
@@ -185,7 +185,7 @@ async fn what_is_given_up_is_seen_to_be() {
     let words = vec!["word"; 1000].join(" ");
     let script = Script { think: in_turn([words]), next_token: Duration::from_millis(50), ..Script::default() };
     let stages = Stages::start(script).await;
-    let mut answer = stages.brain.answer(vec![Message { role: Role::User, text: "Count.".to_owned() }]);
+    let mut answer = stages.brain.answer(vec![Message::new(Role::User, "Count.")], &[]);
     for _ in 0..3 {
         answer.next().await.unwrap().unwrap();
     }

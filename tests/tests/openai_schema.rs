@@ -110,9 +110,9 @@ async fn asked() -> Vec<Asked> {
     let full = openai::chat::Settings { temperature: Some(0.3), max_tokens: Some(200), extra, ..plain.clone() };
     let old = openai::chat::Settings { max_tokens: Some(200), max_tokens_field: field, usage: false, ..plain.clone() };
     let roles = [Role::System, Role::User, Role::Assistant, Role::User];
-    let prompt = roles.map(|role| Message { role, text: "Hello.".to_owned() }).to_vec();
+    let prompt = roles.map(|role| Message::new(role, "Hello.")).to_vec();
     for settings in [plain, full, old] {
-        let answer = openai::chat(&client, settings).unwrap().answer(prompt.clone());
+        let answer = openai::chat(&client, settings).unwrap().answer(prompt.clone(), &[]);
         let tokens: Vec<Token> = answer.map(Result::unwrap).collect().await;
         assert!(!tokens.is_empty());
     }

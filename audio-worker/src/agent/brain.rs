@@ -1,11 +1,12 @@
 //! The port to what decides what an agent says next, in words. Hearing, taking turns and speaking are the same for all.
 
+use super::report::ToolReport;
 use crate::provider::{Message, Streaming};
 
 /// Decides what one agent says to one caller.
 ///
 /// An answer may be asked for as a guess, while it is not sure yet that the caller has finished. So [`Brain::answer`]
-/// changes nothing that the caller could notice; [`Brain::settle`] says what became of it.
+/// changes nothing that anybody could notice until [`Brain::commit`]; [`Brain::settle`] says what became of it.
 pub trait Brain: Send {
     /// The first thing to say; an empty stream to wait for the caller.
     fn greet(&mut self) -> Answer;
@@ -13,6 +14,10 @@ pub trait Brain: Send {
     /// Answers what the caller said. `history` is what went before, oldest first; of what the agent said, what was heard.
     /// The newest answer replaces one that was not settled.
     fn answer(&mut self, said: &str, history: &[Message]) -> Answer;
+
+    /// The caller has finished: the newest answer is no guess any more, and may do what cannot be undone. The caller may
+    /// still go on before anything of it is heard; it is replaced then all the same.
+    fn commit(&mut self) {}
 
     /// The newest answer is being said, as the answer to `said`; it will not be taken back.
     fn settle(&mut self, said: &str);
@@ -42,6 +47,8 @@ pub type Answer = Streaming<Piece>;
 pub enum Piece {
     /// Words, cut anywhere.
     Say(String),
+    /// Words end here for now: what has been said so far waits for no more of them.
+    Pause,
     /// What has been said in this answer so far, and what follows, must not be interrupted.
     Protect,
     /// The call ends once all of it was heard.
@@ -54,6 +61,10 @@ pub enum Piece {
         /// Where to.
         to: String,
     },
+    /// Keys are played behind what was said so far: as [`super::Act::PlayDigits`].
+    Digits(String),
+    /// A tool was called, and this came of it; the caller hears nothing of that.
+    Called(ToolReport),
 }
 
 /// Why an agent takes its leave.

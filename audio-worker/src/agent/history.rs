@@ -33,7 +33,7 @@ impl History {
                 last.text.push_str(text);
                 self.bytes += 1;
             }
-            _ => self.messages.push(Message { role, text: text.to_owned() }),
+            _ => self.messages.push(Message::new(role, text)),
         }
         let mut cut = 0;
         while self.messages.len() - cut > MAX_MESSAGES || (self.bytes > MAX_BYTES && self.messages.len() - cut > 1) {

@@ -61,15 +61,15 @@ impl Brain for Pipeline {
     fn answer(&mut self, said: &str, history: &[Message]) -> Answer {
         self.told = self.digits.len();
         let text = if self.digits.is_empty() { said.to_owned() } else { format!("{said} [keys: {}]", self.digits) };
-        let system = Message { role: Role::System, text: self.instructions.clone() };
+        let system = Message::new(Role::System, self.instructions.clone());
         let system = (!self.instructions.is_empty()).then_some(system);
         let newest = &history[history.len().saturating_sub(self.persona.settings.max_history)..];
-        let prompt = system.into_iter().chain(newest.iter().cloned()).chain([Message { role: Role::User, text }]);
-        let answer = self.persona.chat.answer(prompt.collect());
+        let prompt = system.into_iter().chain(newest.iter().cloned()).chain([Message::new(Role::User, text)]);
+        let answer = self.persona.chat.answer(prompt.collect(), &[]);
         Box::pin(answer.filter_map(|token| {
             future::ready(match token {
                 Ok(Token::Text(text)) => Some(Ok(Piece::Say(text))),
-                Ok(Token::Usage { .. }) => None,
+                Ok(Token::Call(_) | Token::Usage { .. }) => None,
                 Err(error) => Some(Err(error)),
             })
         }))
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         agents_file::{Defaults, Kind, Provider, Secrets},
-        provider::Streaming,
+        provider::{Streaming, ToolSpec},
     };
 
     struct NoSecrets;
@@ -140,7 +140,7 @@ mod tests {
     struct Model(Mutex<Vec<Vec<Message>>>);
 
     impl Chat for Model {
-        fn answer(&self, prompt: Vec<Message>) -> Streaming<Token> {
+        fn answer(&self, prompt: Vec<Message>, _: &[ToolSpec]) -> Streaming<Token> {
             self.0.lock().unwrap().push(prompt);
             let tokens = [Token::Text("Well".to_owned()), Token::Usage { prompt: 1, completion: 2 }];
             Box::pin(stream::iter(tokens.map(Ok)))
@@ -183,7 +183,7 @@ mod tests {
     fn the_model_is_told_who_it_is_what_was_heard_and_which_keys_were_pressed() {
         let (model, mut pipeline) = pipeline();
         assert_eq!(all(pipeline.greet()), [Piece::Say("Hello Ada".to_owned())]);
-        let heard = Message { role: Role::Assistant, text: "Hello".to_owned() };
+        let heard = Message::new(Role::Assistant, "Hello");
         assert!(pipeline.key('4').is_none() && pipeline.key('#').is_none());
         for _ in 0..2 {
             assert_eq!(all(pipeline.answer("four", std::slice::from_ref(&heard))), [Piece::Say("Well".to_owned())]);

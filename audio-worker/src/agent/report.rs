@@ -34,6 +34,54 @@ pub enum Report {
         /// In words, without what was said.
         detail: String,
     },
+    /// A model called a tool.
+    Tool(ToolReport),
+}
+
+/// A tool was called, and is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolReport {
+    /// Its name, as the agents file has it; empty when the model called one that there is not.
+    pub name: String,
+    /// How long it took.
+    pub took: Duration,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of calling a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It did what it does.
+    Done,
+    /// The model called what there is not, or with arguments that do not fit.
+    Invalid,
+    /// There was no connection, or it broke.
+    Unreachable,
+    /// It did not answer in time.
+    Timeout,
+    /// It said that it failed: an HTTP status other than 2xx.
+    Failed,
+    /// It answered too much, or what is no text.
+    Unusable,
+}
+
+impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::Invalid, Self::Unreachable, Self::Timeout, Self::Failed, Self::Unusable];
+
+    /// The verdict as a label of metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Invalid => "invalid",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Failed => "failed",
+            Self::Unusable => "unusable",
+        }
+    }
 }
 
 /// Who speaks.

@@ -166,6 +166,7 @@ impl Talk {
         if let Some(reply) = &mut self.reply {
             moved |= reply.poll(cx, &*cast.text_to_speech, language, at);
         }
+        self.tell_called();
         // Nothing depends on how it ends.
         while let Some(Poll::Ready(sound)) = self.rehearsal.as_mut().map(|sound| sound.poll_next_unpin(cx)) {
             if !matches!(sound, Some(Ok(_))) {
@@ -211,6 +212,7 @@ impl Talk {
                 mulaw::decode(&codes, pcm);
                 (SampleRate::Hz8000, Act::Forward(codes))
             }
+            Given::Keys(keys) => return Some(Act::PlayDigits { keys }),
         };
         if self.playing.give(base_ms, reply.given_ms(), at) {
             self.echo.begin();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::now;
 use crate::{
-    agent::Report,
+    agent::{Report, ToolReport, Verdict},
     transcripts::{Transcript, Transcripts},
 };
 
@@ -28,6 +28,12 @@ impl Telling {
         if let Report::Fault { stage, fault, detail } = report {
             let (stage, fault) = (stage.label(), fault.label());
             tracing::warn!(call_id = self.call_id, stage, fault, detail, "a provider failed");
+        }
+        if let Report::Tool(ToolReport { name, took, verdict }) = report
+            && *verdict != Verdict::Done
+        {
+            let (verdict, took_ms) = (verdict.label(), took.as_millis());
+            tracing::warn!(call_id = self.call_id, tool = name, verdict, took_ms, "a tool failed");
         }
         if let Some(transcript) = &self.transcript {
             transcript.note(now() - self.began, report);

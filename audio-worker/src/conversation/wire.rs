@@ -55,7 +55,7 @@ fn report_to_wire(report: Report, utterance: u64, media_time_ms: u64) -> Convers
                 first_sent: duration(turn.first_sent),
             })))
         }
-        Report::Fault { .. } => None,
+        Report::Fault { .. } | Report::Tool(_) => None,
     };
     ConverseResponse { message }
 }

@@ -6,7 +6,7 @@ use prometheus::{Counter, Histogram, HistogramVec, IntCounter, IntCounterVec};
 use telemetry::metrics::{Error, Register};
 
 use crate::{
-    agent::{AgentStats, Report, Stage, Turn},
+    agent::{AgentStats, Report, Stage, Turn, Verdict},
     provider::Fault,
 };
 
@@ -18,6 +18,8 @@ pub(super) struct Talk {
     response_seconds: Histogram,
     stage_seconds: HistogramVec,
     provider_errors: IntCounterVec,
+    tool_calls: IntCounterVec,
+    tool_seconds: Histogram,
     turns: IntCounter,
     cut_off: IntCounter,
     barge_ins: IntCounter,
@@ -50,6 +52,9 @@ impl Talk {
                 "Requests to providers that failed",
                 &["stage", "kind"],
             )?,
+            // Names of tools are the operator's and stand in transcripts and traces; as labels they would be without bound.
+            tool_calls: names.counters("tool_calls_total", "Tools that models called", &["outcome"])?,
+            tool_seconds: names.histogram("tool_seconds", "How long tools took", &RESPONSE_SECONDS)?,
             turns: names.counter("turns_total", "Turns of callers that were answered, or begun to be")?,
             cut_off: names.counter("cut_off_total", "Answers that the caller forestalled by going on")?,
             barge_ins: names.counter("barge_ins_total", "Interruptions of agents by callers' words")?,
@@ -74,6 +79,9 @@ impl Talk {
         for (stage, fault) in Stage::ALL.into_iter().flat_map(|stage| Fault::ALL.map(|fault| (stage, fault))) {
             talk.provider_errors.with_label_values(&[stage.label(), fault.label()]);
         }
+        for verdict in Verdict::ALL {
+            talk.tool_calls.with_label_values(&[verdict.label()]);
+        }
         Ok(talk)
     }
 
@@ -92,6 +100,10 @@ impl Talk {
             }
             Report::Fault { stage, fault, .. } => {
                 self.provider_errors.with_label_values(&[stage.label(), fault.label()]).inc();
+            }
+            Report::Tool(tool) => {
+                self.tool_calls.with_label_values(&[tool.verdict.label()]).inc();
+                self.tool_seconds.observe(tool.took.as_secs_f64());
             }
             Report::Speech { .. } | Report::Said { .. } => {}
         }

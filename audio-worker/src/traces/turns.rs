@@ -4,7 +4,7 @@
 use telemetry::traces::{TARGET, TraceContext, count};
 use tracing::{Span, field::Empty, info_span};
 
-use crate::agent::Turn;
+use crate::agent::{ToolReport, Turn};
 
 /// A stage of a turn, in the order in which they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +89,15 @@ impl TurnSpans {
             }
         }
         self.reach(TurnStage::Playback);
+    }
+
+    /// A tool was called, and is done.
+    pub(crate) fn called(&self, tool: &ToolReport) {
+        let span = info_span!(target: TARGET, parent: None, "tool", tool = tool.name, outcome = tool.verdict.label(), took_ms = Empty);
+        count(&span, "took_ms", tool.took.as_millis());
+        if let Some(below) = self.below {
+            below.adopt(&span);
+        }
     }
 
     /// The caller went on: it was none.

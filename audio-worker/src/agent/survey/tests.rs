@@ -133,6 +133,7 @@ fn heard(answer: Answer) -> String {
         Piece::Protect => "<protect> ".to_owned(),
         Piece::Hangup { reason } => format!("<hang up: {reason}>"),
         Piece::Transfer { .. } => panic!("a survey transfers nobody"),
+        Piece::Pause | Piece::Digits(_) | Piece::Called(_) => panic!("a survey calls no tools"),
     };
     pieces.into_iter().map(word).collect::<String>().trim_end().to_owned()
 }

@@ -48,6 +48,9 @@ impl Talk {
                     if let Some(prepared) = &mut self.prepared {
                         prepared.released = true;
                         prepared.endpoint = Some(at);
+                        if prepared.said.is_some() {
+                            self.brain.commit();
+                        }
                     }
                 }
                 Output::Interrupt => {
@@ -112,10 +115,13 @@ impl Talk {
         if let Some(heard) = self.reply.as_ref().map(|reply| reply.heard(self.playing.heard_ms(super::now())))
             && !heard.is_empty()
         {
-            history.push(Message { role: Role::Assistant, text: heard });
+            history.push(Message::new(Role::Assistant, heard));
         }
         prepared.reply = Some(Reply::new(self.brain.answer(&text, &history)));
         prepared.said = Some(text.clone());
+        if prepared.released {
+            self.brain.commit();
+        }
         let said = Report::Said { by: Speaker::Caller, text, is_final: false, interrupted: false };
         self.acts.push_back(Act::Report(said));
     }
@@ -136,6 +142,8 @@ impl Talk {
         self.speech.end_turn();
         if reply.made_ms() == 0 {
             // Nothing to say, or nobody who could; how the call goes on is said by the end of it.
+            let mut reply = reply;
+            self.acts.extend(reply.take_keys().map(|keys| Act::PlayDigits { keys }));
             self.reply = Some(reply);
             self.end_reply(None, at);
             return true;
@@ -199,6 +207,20 @@ impl Talk {
             }
         }
         moved
+    }
+
+    /// Tells of tools that were called.
+    pub(super) fn tell_called(&mut self) {
+        let prepared = self.prepared.as_mut().map(|prepared| (prepared.reply.as_mut(), prepared.spans.as_ref()));
+        let said = (self.reply.as_mut(), self.spans.as_ref());
+        for (reply, spans) in prepared.into_iter().chain([said]) {
+            for called in reply.map(Reply::take_called).into_iter().flatten() {
+                if let Some(spans) = spans {
+                    spans.called(&called);
+                }
+                self.acts.push_back(Act::Report(Report::Tool(called)));
+            }
+        }
     }
 
     /// What was said is over; `interrupted_at` is how much of it was heard, in ms, where that is not all.

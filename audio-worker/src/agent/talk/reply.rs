@@ -8,7 +8,6 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::{clauses::Clauses, spoken::Spoken};
@@ -16,10 +15,15 @@ use crate::{
     agent::{
         Act, Stage,
         brain::{Answer, Piece},
+        report::ToolReport,
     },
-    dsp::SampleRate,
     provider::{ProviderError, Sound, Streaming, TextToSpeech},
 };
+
+mod sound;
+
+pub(super) use sound::Given;
+use sound::{Chunk, TICKS, TICKS_PER_MS, sound_ticks, ticks};
 
 /// Voices at work for one answer: the one that is heard next and the one after it.
 const VOICES: usize = 2;
@@ -36,15 +40,11 @@ const KEPT: u64 = 5 * TICKS;
 /// Most sound that is given out in one go: 0.5 s.
 const PORTION: u64 = TICKS / 2;
 
-/// Ticks in a second, and in a millisecond.
-const TICKS: u64 = 7_056_000;
-const TICKS_PER_MS: u64 = TICKS / 1000;
-
 /// An answer that is being made.
 pub(super) struct Reply {
     answer: Option<Answer>,
     clauses: Clauses,
-    waiting: VecDeque<String>,
+    waiting: VecDeque<Waiting>,
     voices: VecDeque<Voice>,
     spoken: Spoken,
     sound: VecDeque<Chunk>,
@@ -53,6 +53,9 @@ pub(super) struct Reply {
     made: u64,
     given: u64,
     is_protected: bool,
+    /// Keys that are to be played, each with its place in the sound.
+    keys: VecDeque<(u64, String)>,
+    called: Vec<ToolReport>,
     ending: Option<Act>,
     fault: Option<(Stage, ProviderError)>,
     first_token: Option<Instant>,
@@ -66,29 +69,21 @@ pub(super) fn say(text: String) -> Answer {
     Box::pin(stream::iter([Ok(Piece::Say(text))]))
 }
 
+/// What waits for a voice.
+enum Waiting {
+    Words(String),
+    /// Keys that are played where it would be.
+    Keys(String),
+}
+
 /// A clause that is being put into sound.
 struct Voice {
-    text: Option<String>,
+    text: Option<Waiting>,
     stream: Streaming<Sound>,
     /// What came while another voice was to be heard first.
     early: VecDeque<Sound>,
     early_ticks: u64,
     is_done: bool,
-}
-
-/// Sound of one kind.
-enum Chunk {
-    Pcm(SampleRate, Vec<i16>),
-    Mulaw(Bytes),
-}
-
-/// A piece of sound that is given out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Given {
-    /// What was appended to the buffer, at this rate.
-    Pcm(SampleRate),
-    /// Mu-law at 8 kHz.
-    Mulaw(Bytes),
 }
 
 impl Reply {
@@ -104,6 +99,8 @@ impl Reply {
             made: 0,
             given: 0,
             is_protected: false,
+            keys: VecDeque::new(),
+            called: Vec::new(),
             ending: None,
             fault: None,
             first_token: None,
@@ -137,13 +134,16 @@ impl Reply {
     pub(super) fn say_instead(&mut self, text: &str) {
         self.answer = None;
         self.apologises = true;
-        self.waiting.push_back(text.to_owned());
+        self.waiting.push_back(Waiting::Words(text.to_owned()));
     }
 
     /// The next of its sound; of PCM, as much as is of one rate. `None` when there is none yet.
     pub(super) fn give(&mut self, pcm: &mut Vec<i16>) -> Option<Given> {
+        if let Some((_, keys)) = self.keys.pop_front_if(|(at, _)| *at <= self.given) {
+            return Some(Given::Keys(keys));
+        }
         let (mut at, mut given) = (self.dropped, None);
-        let end = self.given + PORTION;
+        let end = self.keys.front().map_or(u64::MAX, |(at, _)| *at).min(self.given + PORTION);
         for chunk in &self.sound {
             let (tick, length) = (ticks(chunk.rate()), chunk.ticks());
             let from = self.given.max(at).saturating_sub(at) / tick;
@@ -212,7 +212,7 @@ impl Reply {
 
     /// True once all of its sound was given out.
     pub(super) fn is_given(&self) -> bool {
-        self.is_made() && self.given == self.made
+        self.is_made() && self.given == self.made && self.keys.is_empty()
     }
 
     /// Length of the sound that is there, in ms.
@@ -232,6 +232,16 @@ impl Reply {
     /// What went wrong since this was last asked.
     pub(super) const fn take_fault(&mut self) -> Option<(Stage, ProviderError)> {
         self.fault.take()
+    }
+
+    /// Keys that are still to be played.
+    pub(super) fn take_keys(&mut self) -> impl Iterator<Item = String> {
+        self.keys.drain(..).map(|(_, keys)| keys)
+    }
+
+    /// The tools that were called since this was last asked.
+    pub(super) fn take_called(&mut self) -> Vec<ToolReport> {
+        std::mem::take(&mut self.called)
     }
 
     /// How the call ends after it.
@@ -267,8 +277,14 @@ impl Reply {
                     self.tokens += 1;
                 }
                 self.clauses.push(&text);
-                self.waiting.extend(std::iter::from_fn(|| self.clauses.next()));
+                self.waiting.extend(std::iter::from_fn(|| self.clauses.next()).map(Waiting::Words));
             }
+            Poll::Ready(Some(Ok(Piece::Pause))) => self.end_clause(),
+            Poll::Ready(Some(Ok(Piece::Digits(keys)))) => {
+                self.end_clause();
+                self.waiting.push_back(Waiting::Keys(keys));
+            }
+            Poll::Ready(Some(Ok(Piece::Called(report)))) => self.called.push(report),
             Poll::Ready(Some(Ok(Piece::Protect))) => self.is_protected = true,
             Poll::Ready(Some(Ok(Piece::Hangup { reason }))) => {
                 self.ending = Some(Act::Hangup { reason, after_playback: true });
@@ -278,15 +294,20 @@ impl Reply {
             }
             Poll::Ready(None) => {
                 self.answer = None;
-                self.waiting.extend(self.clauses.finish());
+                self.end_clause();
             }
             Poll::Ready(Some(Err(error))) => {
                 self.answer = None;
-                self.waiting.extend(self.clauses.finish());
+                self.end_clause();
                 self.fault = Some((Stage::Chat, error));
             }
         }
         true
+    }
+
+    /// No further words belong to the last ones.
+    fn end_clause(&mut self) {
+        self.waiting.extend(self.clauses.finish().map(Waiting::Words));
     }
 
     fn hire_voice(&mut self, voice: &dyn TextToSpeech, language: &str) -> bool {
@@ -294,7 +315,10 @@ impl Reply {
             return false;
         }
         let Some(text) = self.waiting.pop_front() else { return false };
-        let stream = voice.speak(&text, language);
+        let stream = match &text {
+            Waiting::Words(text) => voice.speak(text, language),
+            Waiting::Keys(_) => Box::pin(stream::empty()),
+        };
         let early = VecDeque::new();
         self.voices.push_back(Voice { text: Some(text), stream, early, early_ticks: 0, is_done: false });
         true
@@ -330,8 +354,14 @@ impl Reply {
             }
         }
         while let Some(mut voice) = self.voices.pop_front() {
-            if let Some(text) = voice.text.take() {
-                self.spoken.begin(text, self.made_ms());
+            match voice.text.take() {
+                Some(Waiting::Words(text)) => self.spoken.begin(text, self.made_ms()),
+                Some(Waiting::Keys(keys)) => {
+                    self.keys.push_back((self.made, keys));
+                    moved = true;
+                    continue;
+                }
+                None => {}
             }
             voice.early_ticks = 0;
             for sound in voice.early.drain(..) {
@@ -361,39 +391,6 @@ impl Reply {
             self.made += chunk.ticks();
             self.sound.push_back(chunk);
         }
-    }
-}
-
-impl Chunk {
-    fn samples(&self) -> usize {
-        match self {
-            Self::Pcm(_, pcm) => pcm.len(),
-            Self::Mulaw(codes) => codes.len(),
-        }
-    }
-
-    const fn rate(&self) -> SampleRate {
-        match self {
-            Self::Pcm(rate, _) => *rate,
-            Self::Mulaw(_) => SampleRate::Hz8000,
-        }
-    }
-
-    fn ticks(&self) -> u64 {
-        self.samples() as u64 * ticks(self.rate())
-    }
-}
-
-/// Ticks of one sample.
-const fn ticks(rate: SampleRate) -> u64 {
-    TICKS / rate.hz() as u64
-}
-
-fn sound_ticks(sound: &Sound) -> u64 {
-    match sound {
-        Sound::Pcm(rate, pcm) => pcm.len() as u64 * ticks(*rate),
-        Sound::Mulaw(codes) => codes.len() as u64 * ticks(SampleRate::Hz8000),
-        Sound::Word { .. } => 0,
     }
 }
 

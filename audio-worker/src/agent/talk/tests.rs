@@ -212,7 +212,12 @@ impl Call {
                     }
                 }
                 Act::Forward(_) => panic!("this voice has no mu-law"),
-                Act::Continue | Act::Hangup { .. } | Act::Transfer { .. } | Act::Report(_) | Act::Fail { .. } => {}
+                Act::Continue
+                | Act::PlayDigits { .. }
+                | Act::Hangup { .. }
+                | Act::Transfer { .. }
+                | Act::Report(_)
+                | Act::Fail { .. } => {}
             }
             self.acts.push((self.at_ms, act));
         }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{Endpoint, Server, SettingsError};
 use crate::provider::{
-    Chat, Fault, Message, ProviderError, Role, Streaming, Token,
+    Chat, Fault, Message, ProviderError, Role, Streaming, Token, ToolCall, ToolSpec,
     exchange::{self, Answer, Exchange, Outlet},
     fault::{self, Secrets, error},
     http::Client,
@@ -99,11 +99,16 @@ impl Completions {
         Self { endpoint, settings }
     }
 
-    fn request(&self, prompt: &[Message]) -> Value {
+    fn request(&self, prompt: &[Message], tools: &[ToolSpec]) -> Value {
         let settings = &self.settings;
         let mut request = settings.extra.clone();
-        let messages = prompt.iter().map(|message| json!({"role": role(message.role), "content": message.text}));
-        request.insert("messages".to_owned(), messages.collect());
+        request.insert("messages".to_owned(), prompt.iter().map(message).collect());
+        if !tools.is_empty() {
+            let tools = tools.iter().map(|ToolSpec { name, description, parameters }| {
+                json!({"type": "function", "function": {"name": name, "description": description, "parameters": parameters}})
+            });
+            request.insert("tools".to_owned(), tools.collect());
+        }
         request.insert("model".to_owned(), settings.model.as_str().into());
         request.insert("stream".to_owned(), true.into());
         if settings.usage {
@@ -120,8 +125,8 @@ impl Completions {
 }
 
 impl Chat for Completions {
-    fn answer(&self, prompt: Vec<Message>) -> Streaming<Token> {
-        let body = self.request(&prompt).to_string().into();
+    fn answer(&self, prompt: Vec<Message>, tools: &[ToolSpec]) -> Streaming<Token> {
+        let body = self.request(&prompt, tools).to_string().into();
         let secrets = self.endpoint.secrets(prompt.into_iter().map(|message| message.text).collect());
         let asked = Asked { endpoint: self.endpoint.clone(), body, secrets };
         exchange::stream(&self.endpoint.client, self.endpoint.limits, asked)
@@ -132,11 +137,26 @@ impl Chat for Completions {
     }
 }
 
+fn message(message: &Message) -> Value {
+    let mut sent = json!({"role": role(message.role), "content": message.text});
+    if message.role == Role::Tool {
+        sent["tool_call_id"] = message.call_id.as_str().into();
+    }
+    if !message.calls.is_empty() {
+        let calls = message.calls.iter().map(|ToolCall { id, name, arguments }| {
+            json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+        });
+        sent["tool_calls"] = calls.collect();
+    }
+    sent
+}
+
 const fn role(role: Role) -> &'static str {
     match role {
         Role::System => "system",
         Role::User => "user",
         Role::Assistant => "assistant",
+        Role::Tool => "tool",
     }
 }
 

@@ -57,8 +57,8 @@ fn spoken() -> Speech {
 
 fn prompt() -> Vec<Message> {
     vec![
-        Message { role: Role::System, text: "Be brief and friendly to them.".to_owned() },
-        Message { role: Role::User, text: "What is my balance today?".to_owned() },
+        Message::new(Role::System, "Be brief and friendly to them."),
+        Message::new(Role::User, "What is my balance today?"),
     ]
 }
 
@@ -75,6 +75,7 @@ async fn told(mut stream: Streaming<Token>) -> (String, Option<(u64, u64)>, Opti
     while let Some(token) = stream.next().await {
         match token {
             Ok(Token::Text(piece)) => text.push_str(&piece),
+            Ok(Token::Call(call)) => panic!("{call:?}"),
             Ok(Token::Usage { prompt, completion }) => cost = Some((prompt, completion)),
             Err(error) => {
                 assert!(stream.next().await.is_none(), "after an error nothing follows");
@@ -102,7 +103,7 @@ async fn heard(mut stream: Streaming<Sound>) -> (Option<SampleRate>, Vec<i16>, O
 
 async fn chat_fault(scripts: impl IntoIterator<Item = Script>) -> (String, Option<Fault>, usize) {
     let peer = Peer::start(scripts).await;
-    let (text, _, error) = told(thinking(&peer).answer(prompt())).await;
+    let (text, _, error) = told(thinking(&peer).answer(prompt(), &[])).await;
     (text, error.map(|error| error.kind), peer.seen().len())
 }
 
@@ -167,7 +168,7 @@ async fn what_is_no_transcript_is_told_apart() {
 async fn messages_are_sent_with_all_that_is_set() {
     let end = [delta("Hi."), DONE.to_owned()].concat();
     let peer = Peer::start([answer(200, SSE, "", &end), answer(200, SSE, "", &end)]).await;
-    told(thinking(&peer).answer(prompt())).await;
+    told(thinking(&peer).answer(prompt(), &[])).await;
     let Value::Object(extra) = json!({"top_p": 0.5, "model": "mine", "stream": false}) else { panic!() };
     let settings = chat::Settings {
         server: Server { base: Url::parse(&format!("http://{}/?v=1#x", peer.address)).unwrap(), ..Server::default() },
@@ -178,7 +179,7 @@ async fn messages_are_sent_with_all_that_is_set() {
         usage: false,
         extra,
     };
-    told(chat(&client(), settings).unwrap().answer(prompt())).await;
+    told(chat(&client(), settings).unwrap().answer(prompt(), &[])).await;
     let [plain, full] = &peer.seen()[..] else { panic!() };
     assert!(plain.head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{}", plain.head);
     assert!(full.head.starts_with("POST /chat/completions?v=1 HTTP/1.1\r\n"), "{}", full.head);
@@ -216,7 +217,7 @@ async fn an_answer_is_the_same_wherever_its_bytes_are_cut() {
     let peer = Peer::start(scripts.chain([chunked(SSE, bytes.chunks(1))])).await;
     let provider = thinking(&peer);
     for at in cuts.chain([0]) {
-        let got = told(provider.answer(prompt())).await;
+        let got = told(provider.answer(prompt(), &[])).await;
         assert_eq!(got, ("H\u{e4}\u{1f6b2}.".to_owned(), Some((7, 2)), None), "{at}");
     }
     assert_eq!(peer.connections(), 1, "what is read to its end keeps its connection");
@@ -363,11 +364,11 @@ async fn dropping_a_request_ends_its_connection() {
     peer.until_seen(1).await;
     drop(transcript);
     peer.until_left(1).await;
-    let answer = thinking(&peer).answer(prompt());
+    let answer = thinking(&peer).answer(prompt(), &[]);
     peer.until_seen(2).await;
     drop(answer);
     peer.until_left(2).await;
-    let mut answer = thinking(&peer).answer(prompt());
+    let mut answer = thinking(&peer).answer(prompt(), &[]);
     assert_eq!(answer.next().await, Some(Ok(Token::Text("Hi.".to_owned()))));
     drop(answer);
     peer.until_left(3).await;
@@ -480,7 +481,7 @@ async fn errors_tell_neither_the_key_nor_what_was_said() {
     let provider = thinking(&peer);
     let mut details = Vec::new();
     for _ in 0..4 {
-        details.push(told(provider.answer(prompt())).await.2.unwrap().detail);
+        details.push(told(provider.answer(prompt(), &[])).await.2.unwrap().detail);
     }
     assert_eq!(details[0], "HTTP 400: Incorrect API key provided: [redacted]");
     assert_eq!(details[1], "HTTP 400");
@@ -501,7 +502,7 @@ async fn a_connection_is_opened_ahead_once_and_used() {
     // The clock moves on when nothing else can happen.
     sleep(Duration::from_secs(1)).await;
     provider.warm();
-    assert_eq!(told(provider.answer(prompt())).await.0, "Hi.");
+    assert_eq!(told(provider.answer(prompt(), &[])).await.0, "Hi.");
     assert_eq!((peer.connections(), peer.seen().len()), (1, 2));
     assert!(peer.seen()[0].head.starts_with("GET /v1/models HTTP/1.1\r\n"));
     assert!(peer.seen()[0].head.contains(KEY));
@@ -531,7 +532,7 @@ async fn nobody_there_is_unreachable_and_warming_it_harmless() {
     let settings = chat::Settings { server: Server { base, ..Server::default() }, ..Default::default() };
     let provider = chat(&client(), settings).unwrap();
     provider.warm();
-    let error = told(provider.answer(prompt())).await.2.unwrap();
+    let error = told(provider.answer(prompt(), &[])).await.2.unwrap();
     assert_eq!(error.kind, Fault::Unreachable);
     assert!(error.detail.starts_with("no connection: "), "{error}");
 }
@@ -552,12 +553,12 @@ fn requests_of_any_shard_run_on_the_clients_runtime() {
     let (provider, peer) = peer.recv().unwrap();
     // Each of these ends before the next begins.
     for _ in 0..2 {
-        assert_eq!(runtime().block_on(async { told(provider.answer(prompt())).await.0 }), "Hi.");
+        assert_eq!(runtime().block_on(async { told(provider.answer(prompt(), &[])).await.0 }), "Hi.");
     }
     assert_eq!(peer.connections(), 1);
     let _ = stop.send(());
     own.join().unwrap();
-    let (text, _, error) = runtime().block_on(async { told(provider.answer(prompt())).await });
+    let (text, _, error) = runtime().block_on(async { told(provider.answer(prompt(), &[])).await });
     assert_eq!((text.as_str(), error.unwrap().kind), ("", Fault::Unreachable));
 }
 

@@ -3,7 +3,9 @@
 use std::{sync::Mutex, task::Waker};
 
 use super::*;
+use crate::dsp::SampleRate;
 use crate::provider::Fault;
+use bytes::Bytes;
 
 /// Says each text as a number of samples of one rate; every chunk waits for one poll.
 #[derive(Debug, Default)]
@@ -42,12 +44,42 @@ fn all(reply: &mut Reply) -> Vec<(SampleRate, usize)> {
             None => return given,
             Some(Given::Pcm(rate)) => given.push((rate, pcm.len())),
             Some(Given::Mulaw(codes)) => given.push((SampleRate::Hz8000, codes.len())),
+            Some(Given::Keys(keys)) => panic!("{keys}"),
         }
         assert!(given.last().is_some_and(|(_, samples)| *samples > 0));
     }
 }
 
 const TWO: &str = "This one is fast enough for all of us here. This one is slow.";
+
+#[test]
+fn keys_are_played_where_they_stand_and_once() {
+    let say = |text: &str| Ok(Piece::Say(text.to_owned()));
+    let keys = |keys: &str| Ok(Piece::Digits(keys.to_owned()));
+    let pieces = vec![say("I type"), keys("12#"), say("that and wait. "), Ok(Piece::Pause), keys("9")];
+    let (voices, mut reply) = (Voices::default(), answer(pieces));
+    poll(&mut reply, &voices);
+    assert_eq!(*voices.asked.lock().unwrap(), ["I type", "that and wait."]);
+    let mut pcm = Vec::new();
+    let mut given = Vec::new();
+    while let Some(next) = reply.give(&mut pcm) {
+        given.push(format!("{next:?} {}", reply.given_ms()));
+        if given.len() == 2 {
+            // What goes on from the beginning of a word does not type again.
+            reply.rewind(0);
+        }
+    }
+    let rate = "Pcm(Hz16000)";
+    let expected = [
+        &format!("{rate} 400"),
+        "Keys(\"12#\") 400",
+        &format!("{rate} 500"),
+        &format!("{rate} 800"),
+        "Keys(\"9\") 800",
+    ];
+    assert_eq!(given, expected);
+    assert!(reply.is_given());
+}
 
 #[test]
 fn clauses_become_sound_in_order_and_rates_do_not_mix() {
