@@ -7,18 +7,21 @@ use telemetry::{Sensitive, mistakes::Mistakes};
 use toml::de::DeTable;
 
 mod agent;
+mod family;
 mod phrases;
 mod reader;
 mod settings;
 mod stage;
 mod survey;
+mod voice;
 
+pub use family::provider;
 use reader::{Reader, Section};
 pub use settings::{
-    AgentSettings, Defaults, Format, Hearing, Kind, PipelineSettings, Provider, ResultsSettings, StageSettings,
-    SurveySettings, Talk, Thinking, Voice,
+    AgentSettings, DefaultKey, Defaults, Format, Hearing, Kind, PipelineSettings, Provider, ResultsSettings,
+    StageSettings, SurveySettings, Talk, Thinking, Voice,
 };
-pub use stage::{address, provider};
+pub use stage::address;
 
 /// Most agents in a file.
 const MAX_AGENTS: usize = 1000;

@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        agents_file::{Defaults, Kind, Provider, Secrets},
+        agents_file::{Defaults, Kind, Secrets},
         provider::{Streaming, ToolSpec},
     };
 
@@ -131,9 +131,7 @@ mod tests {
     }
 
     fn defaults() -> Defaults {
-        let (speech_to_text, chat) = (Provider::OpenAi, Provider::OpenAi);
-        let url = url::Url::parse("http://127.0.0.1:1").unwrap();
-        Defaults { speech_to_text, chat, language: String::new(), url, key: None }
+        Defaults { url: url::Url::parse("http://127.0.0.1:1").unwrap(), ..Defaults::default() }
     }
 
     #[derive(Debug, Default)]

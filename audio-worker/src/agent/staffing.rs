@@ -93,15 +93,23 @@ fn server<O>(stage: &StageSettings<O>) -> Server {
     Server { base: stage.url.clone(), key: stage.key.clone(), limits: stage.limits }
 }
 
+/// Families that cannot be asked yet.
+fn serves(provider: Provider) -> Result<(), SettingsError> {
+    match provider {
+        Provider::OpenAi => Ok(()),
+        Provider::Google | Provider::ElevenLabs | Provider::Deepgram => Err(SettingsError::Unserved),
+    }
+}
+
 fn hearing(stage: &StageSettings<file::Hearing>, client: &Client) -> Result<Arc<dyn SpeechToText>, SettingsError> {
-    let Provider::OpenAi = stage.provider;
+    serves(stage.provider)?;
     let (prompt, temperature) = (stage.options.prompt.clone(), stage.options.temperature);
     let model = stage.model.clone();
     openai::speech_to_text(client, transcriptions::Settings { server: server(stage), model, prompt, temperature })
 }
 
 fn thinking(stage: &StageSettings<file::Thinking>, client: &Client) -> Result<Arc<dyn Chat>, SettingsError> {
-    let Provider::OpenAi = stage.provider;
+    serves(stage.provider)?;
     let file::Thinking { temperature, top_p, max_tokens } = stage.options;
     let extra: Map<_, _> = top_p.map(|top_p| ("top_p".to_owned(), Value::from(top_p))).into_iter().collect();
     let (server, model) = (server(stage), stage.model.clone());
@@ -110,11 +118,12 @@ fn thinking(stage: &StageSettings<file::Thinking>, client: &Client) -> Result<Ar
 }
 
 fn voice(stage: &StageSettings<file::Voice>, client: &Client) -> Result<Arc<dyn TextToSpeech>, SettingsError> {
-    let Provider::OpenAi = stage.provider;
+    serves(stage.provider)?;
     let options = &stage.options;
     let format = match options.format {
         Format::Pcm => speech::Format::Pcm(options.rate),
         Format::Wav => speech::Format::Wav,
+        Format::Mp3 | Format::Ulaw => return Err(SettingsError::Unserved),
     };
     let settings = speech::Settings {
         server: server(stage),

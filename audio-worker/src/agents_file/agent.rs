@@ -4,7 +4,7 @@ use super::{
     phrases,
     reader::{Reader, Section},
     settings::{AgentSettings, Defaults, Kind, PipelineSettings, Talk, ms},
-    stage, survey,
+    stage, survey, voice,
 };
 use crate::{agent::text::Text, turn_taking};
 
@@ -127,7 +127,7 @@ fn talk(reader: &mut Reader<'_>, section: &Section<'_>, language: &str, defaults
     let max_faults = reader.whole(section, "max_faults", 1..=20).unwrap_or(3);
     let turn = turn(reader, section);
     let speech_to_text = stage::speech_to_text(reader, section, defaults);
-    let text_to_speech = stage::text_to_speech(reader, section, defaults);
+    let text_to_speech = voice::text_to_speech(reader, section, defaults);
     let (speech_to_text, text_to_speech) = speech_to_text.zip(text_to_speech)?;
     Some(Talk {
         greeting,

@@ -49,7 +49,17 @@ impl<'t> Section<'t> {
 
     /// The table's own value, or else the default one.
     pub(super) fn get(&self, key: &str) -> Option<&'t Value<'t>> {
-        self.own(key).or_else(|| self.default.and_then(|table| table.get(key)))
+        self.own(key).or_else(|| self.of_defaults(key))
+    }
+
+    /// The default value.
+    pub(super) fn of_defaults(&self, key: &str) -> Option<&'t Value<'t>> {
+        self.default.and_then(|table| table.get(key))
+    }
+
+    /// Without what stands for keys that it does not have.
+    pub(super) fn alone(self) -> Self {
+        Self { default: None, ..self }
     }
 
     /// The table's own value.

@@ -1,6 +1,6 @@
 //! What an agents file says, as plain values: no provider is made of it here.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use telemetry::Sensitive;
 use url::Url;
@@ -112,11 +112,17 @@ pub struct StageSettings<O> {
 }
 
 /// Whose protocol a stage speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Provider {
     /// OpenAI's, which many servers speak.
     #[default]
     OpenAi,
+    /// Google Cloud's.
+    Google,
+    /// ElevenLabs'.
+    ElevenLabs,
+    /// Deepgram's.
+    Deepgram,
 }
 
 /// Options of speech-to-text.
@@ -142,16 +148,24 @@ pub struct Thinking {
 /// Options of text-to-speech.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Voice {
-    /// Its name.
+    /// Its name; empty where the language is enough.
     pub voice: String,
     /// What it sends.
     pub format: Format,
-    /// Of raw samples.
+    /// Of raw samples; for WAV and MP3 a wish, since the sound itself tells.
     pub rate: SampleRate,
-    /// How fast it speaks, 0.25 to 4.
+    /// How fast it speaks; 1 is usual.
     pub speed: Option<f64>,
     /// How it is to speak, where the model can be told.
     pub instructions: Option<String>,
+    /// How even it is, 0 to 1.
+    pub stability: Option<f64>,
+    /// How close to its original it is, 0 to 1.
+    pub similarity_boost: Option<f64>,
+    /// How much of a manner it has, 0 to 1.
+    pub style: Option<f64>,
+    /// Whether it tells when it says which word, where it can.
+    pub word_times: bool,
 }
 
 /// What a voice sends.
@@ -162,6 +176,10 @@ pub enum Format {
     Pcm,
     /// The same behind a WAV header, which tells the rate.
     Wav,
+    /// MPEG layer 3.
+    Mp3,
+    /// Mu-law at 8 kHz, which reaches the caller as it is.
+    Ulaw,
 }
 
 /// What stages and agents have that the file leaves out: the worker's own settings.
@@ -175,8 +193,39 @@ pub struct Defaults {
     pub language: String,
     /// Where the family of OpenAI is.
     pub url: Url,
-    /// The key that belongs to that address.
-    pub key: Option<Sensitive<String>>,
+    /// Keys by family; each belongs to its family's default place and goes nowhere else.
+    pub keys: BTreeMap<Provider, DefaultKey>,
+}
+
+/// A key that no agents file names.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DefaultKey {
+    /// The key.
+    Value(Sensitive<String>),
+    /// The file that it is in, as this variable says.
+    File(&'static str, String),
+}
+
+impl Default for Defaults {
+    /// OpenAI, without a key.
+    fn default() -> Self {
+        Self {
+            speech_to_text: Provider::OpenAi,
+            chat: Provider::OpenAi,
+            language: String::new(),
+            url: "https://api.openai.com/v1".parse().expect("an address"),
+            keys: BTreeMap::new(),
+        }
+    }
+}
+
+impl Defaults {
+    /// The same with this key for the family's default place.
+    #[must_use]
+    pub fn with_key(mut self, provider: Provider, key: Sensitive<String>) -> Self {
+        self.keys.insert(provider, DefaultKey::Value(key));
+        self
+    }
 }
 
 /// Bounds of a request's first piece and of the whole.

@@ -4,19 +4,17 @@ use telemetry::Sensitive;
 use url::{Host, Url};
 
 use super::{
+    family::{self, Service},
     reader::{Reader, Section},
-    settings::{Defaults, FIRST, Format, Hearing, Provider, StageSettings, Thinking, Voice, WHOLE, ms},
+    settings::{DefaultKey, Defaults, FIRST, Hearing, Provider, StageSettings, Thinking, WHOLE, ms},
 };
-use crate::{dsp::SampleRate, provider::Limits};
-
-/// Where OpenAI is; nobody is served there without a key.
-const OPENAI_HOST: &str = "api.openai.com";
+use crate::{agent::Stage, provider::Limits};
 
 /// Longest name of a model or a voice, in characters.
-const MAX_NAME_CHARS: usize = 200;
+pub(super) const MAX_NAME_CHARS: usize = 200;
 
 /// Longest hint for a recogniser or a voice, in characters.
-const MAX_HINT_CHARS: usize = 4000;
+pub(super) const MAX_HINT_CHARS: usize = 4000;
 
 /// Keys that all stages have.
 macro_rules! stage_keys {
@@ -25,9 +23,21 @@ macro_rules! stage_keys {
     };
 }
 
+const EVERY: &[&str] = stage_keys![];
+
 pub(super) const SPEECH_TO_TEXT_KEYS: &[&str] = stage_keys!["prompt", "temperature"];
 pub(super) const CHAT_KEYS: &[&str] = stage_keys!["temperature", "top_p", "max_tokens"];
-pub(super) const TEXT_TO_SPEECH_KEYS: &[&str] = stage_keys!["voice", "format", "rate", "speed", "instructions"];
+pub(super) const TEXT_TO_SPEECH_KEYS: &[&str] = stage_keys![
+    "voice",
+    "format",
+    "rate",
+    "speed",
+    "instructions",
+    "stability",
+    "similarity_boost",
+    "style",
+    "word_times"
+];
 
 /// Reads the table `speech_to_text`.
 pub(super) fn speech_to_text(
@@ -36,11 +46,13 @@ pub(super) fn speech_to_text(
     defaults: &Defaults,
 ) -> Option<StageSettings<Hearing>> {
     let section = reader.table(agent, "speech_to_text", SPEECH_TO_TEXT_KEYS);
+    let usual = (Stage::SpeechToText, defaults.speech_to_text);
+    let (provider, section) = provided(reader, section, usual, SPEECH_TO_TEXT_KEYS)?;
     let options = Hearing {
         prompt: reader.string(&section, "prompt", MAX_HINT_CHARS, false),
         temperature: reader.decimal(&section, "temperature", 0.0..=1.0),
     };
-    stage(reader, &section, ("speech_to_text", defaults.speech_to_text, "whisper-1"), defaults, options)
+    stage(reader, &section, (Stage::SpeechToText, provider), defaults, options)
 }
 
 /// Reads the table `chat`.
@@ -50,57 +62,59 @@ pub(super) fn chat(
     defaults: &Defaults,
 ) -> Option<StageSettings<Thinking>> {
     let section = reader.table(agent, "chat", CHAT_KEYS);
+    let (provider, section) = provided(reader, section, (Stage::Chat, defaults.chat), CHAT_KEYS)?;
     let options = Thinking {
         temperature: reader.decimal(&section, "temperature", 0.0..=2.0),
         top_p: reader.decimal(&section, "top_p", 0.0..=1.0),
         max_tokens: reader.whole(&section, "max_tokens", 1..=100_000).and_then(|tokens| u32::try_from(tokens).ok()),
     };
-    stage(reader, &section, ("chat", defaults.chat, "gpt-4o-mini"), defaults, options)
+    stage(reader, &section, (Stage::Chat, provider), defaults, options)
 }
 
-/// Reads the table `text_to_speech`.
-pub(super) fn text_to_speech(
+/// Who serves a stage, and what the file says to it; `usual` is for a file that names nobody. What the defaults say to
+/// one family is nothing to another.
+pub(super) fn provided<'t>(
     reader: &mut Reader<'_>,
-    agent: &Section<'_>,
-    defaults: &Defaults,
-) -> Option<StageSettings<Voice>> {
-    let section = reader.table(agent, "text_to_speech", TEXT_TO_SPEECH_KEYS);
-    let format = reader.one_of(&section, "format", &[("pcm", Format::Pcm), ("wav", Format::Wav)]).unwrap_or_default();
-    let rate = reader
-        .whole(&section, "rate", 1..=1_000_000)
-        .map(|hz| u32::try_from(hz).ok().and_then(SampleRate::from_hz).ok_or(()));
-    if let (Some(Err(())), Some(value)) = (rate, section.get("rate")) {
-        reader.mistake(value.span(), format!("rate must be {}", SampleRate::NAMES));
-    }
-    let options = Voice {
-        voice: reader.string(&section, "voice", MAX_NAME_CHARS, false).unwrap_or_else(|| "alloy".to_owned()),
-        format,
-        // What OpenAI's raw samples have.
-        rate: rate.and_then(Result::ok).unwrap_or(SampleRate::Hz24000),
-        speed: reader.decimal(&section, "speed", 0.25..=4.0),
-        instructions: reader.string(&section, "instructions", MAX_HINT_CHARS, true),
+    section: Section<'t>,
+    (stage, usual): (Stage, Provider),
+    keys: &[&str],
+) -> Option<(Provider, Section<'t>)> {
+    let named =
+        |value: &super::reader::Value<'_>| family::provider(value.get_ref().as_str().unwrap_or_default(), stage);
+    let of_defaults = section.of_defaults("provider").map_or(Ok(usual), named);
+    let provider = match section.get("provider").map(|value| (value, named(value))) {
+        None => usual,
+        Some((_, Ok(provider))) => provider,
+        Some((value, Err(what))) => {
+            reader.mistake(value.span(), format!("provider {what}"));
+            return None;
+        }
     };
-    stage(reader, &section, ("text_to_speech", Provider::OpenAi, "gpt-4o-mini-tts"), defaults, options)
+    let section = if of_defaults == Ok(provider) { section } else { section.alone() };
+    let options = provider.family().service(stage)?.options;
+    for key in keys.iter().filter(|key| !EVERY.contains(key) && !options.contains(key)) {
+        if let Some(value) = section.get(key) {
+            let (name, stage) = (provider.name(), stage.label());
+            reader.mistake(
+                value.span(),
+                format!("{name} knows no {key}; its keys for {stage} are {}", options.join(", ")),
+            );
+        }
+    }
+    Some((provider, section))
 }
 
-/// What all stages have. `default_model` is OpenAI's own.
-fn stage<O>(
+/// What all stages have.
+pub(super) fn stage<O>(
     reader: &mut Reader<'_>,
     section: &Section<'_>,
-    (name, default_provider, default_model): (&str, Provider, &str),
+    (stage, provider): (Stage, Provider),
     defaults: &Defaults,
     options: O,
 ) -> Option<StageSettings<O>> {
-    let provider = match section.get("provider") {
-        Some(value) => match provider(value.get_ref().as_str().unwrap_or_default()) {
-            Ok(provider) => provider,
-            Err(what) => {
-                reader.mistake(value.span(), format!("provider {what}"));
-                return None;
-            }
-        },
-        None => default_provider,
-    };
+    let name = stage.label();
+    let service = provider.family().service(stage)?;
+    let place = service.place(provider, defaults);
     let url = match section.get("url") {
         Some(value) => match address(value.get_ref().as_str().unwrap_or_default()) {
             Ok(url) => url,
@@ -109,52 +123,52 @@ fn stage<O>(
                 return None;
             }
         },
-        None => defaults.url.clone(),
+        None => place.clone(),
     };
-    let is_default_place = url.origin() == defaults.url.origin();
+    let is_default_place = url.origin() == place.origin();
     let model = reader.string(section, "model", MAX_NAME_CHARS, false);
-    if model.is_none() && section.get("model").is_none() && !is_openai(&url) {
+    let needs_model = service.has_models_of_its_own && !is_public(service, &url);
+    if model.is_none() && section.get("model").is_none() && needs_model {
         let place = section.get("url").map_or_else(|| section.place.clone(), |value| value.span());
         reader.mistake(place, format!("{name} needs a model: the name that the server at its url has for it"));
     }
     let limits = limits(reader, section);
-    let default_key = || defaults.key.clone().filter(|_| is_default_place);
     let key = match key(reader, section, "key", "key_file") {
         Named::Found(key) => Some(key),
         Named::Wrong => None,
-        Named::Nothing => default_key().or_else(|| {
-            if is_openai(&url) {
-                let place = section.get("url").map_or_else(|| section.place.clone(), |value| value.span());
-                let what = format!(
-                    "{name} needs a key for {OPENAI_HOST}: set OPENAI_API_KEY, or name a variable with key or a file with key_file"
-                );
-                reader.mistake(place, what);
+        Named::Nothing => match defaults.keys.get(&provider).filter(|_| is_default_place) {
+            Some(key) => default_key(reader, section, key),
+            None => {
+                if is_public(service, &url) {
+                    needs_key(reader, section, name, provider, &url);
+                }
+                None
             }
-            None
-        }),
+        },
     };
-    Some(StageSettings {
-        provider,
-        url,
-        model: model.unwrap_or_else(|| default_model.to_owned()),
-        key,
-        limits,
-        options,
-    })
+    let model = model.unwrap_or_else(|| service.model.to_owned());
+    Some(StageSettings { provider, url, model, key, limits, options })
 }
 
-/// The family that a name means.
-///
-/// # Errors
-/// What is wrong, as the end of a sentence that begins with the name's setting.
-pub fn provider(name: &str) -> Result<Provider, &'static str> {
-    match name {
-        "openai" | "whisper" => Ok(Provider::OpenAi),
-        "google" | "deepgram" | "elevenlabs" => {
-            Err("names a family that this version cannot speak to yet; use openai, which many servers speak")
-        }
-        _ => Err("must be openai, in quotes; that is for all servers that speak its protocol"),
+fn default_key(reader: &mut Reader<'_>, section: &Section<'_>, key: &DefaultKey) -> Option<Sensitive<String>> {
+    match key {
+        DefaultKey::Value(key) => Some(key.clone()),
+        DefaultKey::File(variable, path) => match reader.secrets.file(path) {
+            Ok(key) => Some(key),
+            Err(what) => {
+                reader.mistake(section.place.clone(), format!("the file that {variable} names {what}"));
+                None
+            }
+        },
     }
+}
+
+fn needs_key(reader: &mut Reader<'_>, section: &Section<'_>, stage: &str, provider: Provider, url: &Url) {
+    let place = section.get("url").map_or_else(|| section.place.clone(), |value| value.span());
+    let (variable, host) = (provider.key_variable(), url.host_str().unwrap_or_default());
+    let what =
+        format!("{stage} needs a key for {host}: set {variable}, or name a variable with key or a file with key_file");
+    reader.mistake(place, what);
 }
 
 /// An address that audio, words and keys may be sent to.
@@ -173,8 +187,9 @@ pub fn address(text: &str) -> Result<Url, &'static str> {
     }
 }
 
-fn is_openai(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| host.trim_end_matches('.') == OPENAI_HOST)
+/// True where nobody is served without a key.
+fn is_public(service: &Service, url: &Url) -> bool {
+    url.host_str().map(|host| host.trim_end_matches('.')) == service.public_place().host_str()
 }
 
 /// A host that no public network leads to.

@@ -28,12 +28,10 @@ impl Secrets for Keys {
 }
 
 fn defaults(key: Option<&str>) -> Defaults {
-    Defaults {
-        speech_to_text: Provider::OpenAi,
-        chat: Provider::OpenAi,
-        language: String::new(),
-        url: "https://api.openai.com/v1".parse().unwrap(),
-        key: key.map(|key| Sensitive::new(key.to_owned())),
+    let defaults = Defaults::default();
+    match key {
+        Some(key) => defaults.with_key(Provider::OpenAi, key.to_owned().into()),
+        None => defaults,
     }
 }
 
@@ -157,6 +155,79 @@ fn a_key_is_needed_where_openai_is() {
 }
 
 #[test]
+fn families_have_places_models_and_keys_of_their_own() {
+    let defaults = Defaults { speech_to_text: Provider::Google, ..defaults(Some("k3y")) };
+    let defaults = defaults.with_key(Provider::Google, "g00gle".to_owned().into());
+    let file = format!(
+        r#"
+        [defaults.text_to_speech]
+        url = "http://kokoro:8880/v1"
+        model = "kokoro"
+        voice = "af_sky"
+        {SHORT}
+        [agent.a.text_to_speech]
+        provider = "elevenlabs"
+        key = "SPEECH_KEY"
+        stability = 0.4
+        [agent.b]
+        kind = "pipeline"
+        instructions = "x"
+        [agent.b.text_to_speech]
+        provider = "google"
+        format = "mp3"
+        [agent.b.speech_to_text]
+        url = "https://eu-speech.googleapis.com/v1"
+        [agent.c]
+        kind = "pipeline"
+        instructions = "x"
+        [agent.c.text_to_speech]
+        provider = "openai"
+        format = "mp3"
+        "#
+    );
+    let agents = parse(&file, &defaults, &Keys).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let of = |at: usize| &pipeline(&agents, at).talk;
+    let key = |key: &Option<Sensitive<String>>| key.as_ref().map(|key| key.expose().clone());
+    let stt = &of(0).speech_to_text;
+    assert_eq!((stt.provider, stt.url.as_str()), (Provider::Google, "https://speech.googleapis.com/v1"));
+    assert_eq!((stt.model.as_str(), key(&stt.key).as_deref()), ("latest_long", Some("g00gle")));
+    // What the defaults say to a server of OpenAI's family is nothing to another family.
+    let tts = &of(0).text_to_speech;
+    assert_eq!((tts.url.as_str(), tts.model.as_str()), ("https://api.elevenlabs.io/v1", "eleven_flash_v2_5"));
+    assert_eq!((key(&tts.key).as_deref(), tts.options.stability), (Some("value of SPEECH_KEY"), Some(0.4)));
+    assert_eq!((tts.options.voice.len(), tts.options.format, tts.options.rate), (20, Format::Ulaw, SampleRate::Hz8000));
+    let tts = &of(1).text_to_speech;
+    assert_eq!(
+        (tts.url.as_str(), key(&tts.key).as_deref()),
+        ("https://texttospeech.googleapis.com/v1", Some("g00gle"))
+    );
+    assert_eq!((tts.options.format, tts.options.rate), (Format::Mp3, SampleRate::Hz24000));
+    assert_eq!((tts.options.voice.as_str(), tts.model.as_str()), ("", ""));
+    // Another place of the same family does not get the key of the default place.
+    assert_eq!(key(&of(1).speech_to_text.key), None);
+    let tts = &of(2).text_to_speech;
+    assert_eq!((tts.url.as_str(), tts.options.voice.as_str()), ("http://kokoro:8880/v1", "af_sky"));
+    assert_eq!(tts.key, None);
+}
+
+#[test]
+fn a_default_key_may_be_in_a_file() {
+    let with = |path: &str| {
+        let file = DefaultKey::File("GOOGLE_APPLICATION_CREDENTIALS", path.to_owned());
+        let defaults = Defaults { speech_to_text: Provider::Google, ..defaults(Some("k3y")) };
+        Defaults {
+            keys: [defaults.keys, [(Provider::Google, file)].into()].into_iter().flatten().collect(),
+            ..defaults
+        }
+    };
+    let agents = parse(SHORT, &with("/run/secrets/openai"), &Keys).unwrap();
+    let key = pipeline(&agents, 0).talk.speech_to_text.key.clone();
+    assert_eq!(key.unwrap().expose(), "value of the file");
+    let told = parse(SHORT, &with("/nowhere"), &Keys).unwrap_err().lines();
+    assert_eq!(told, ["line 1, agent a: the file that GOOGLE_APPLICATION_CREDENTIALS names cannot be read"]);
+}
+
+#[test]
 fn a_survey_is_read() {
     let agents = read(
         r#"
@@ -219,7 +290,31 @@ fn every_mistake_has_its_line_and_its_cure() {
         ("[agent.a.turn]\nendpoint_ms = 1", 5, "turn has an unknown key; did you mean endpoint_silence_ms?"),
         ("[agent.a.turn]\n\nguess_silence_ms = 800", 6, "must be at most endpoint_silence_ms, which is 448"),
         ("[agent.a.turn]\nbarge_in_ms = 1.5", 5, "barge_in_ms must be a whole number from 20 to 2000"),
-        ("[agent.a.chat]\nprovider = \"google\"", 5, "cannot speak to yet; use openai, which many servers speak"),
+        ("[agent.a.chat]\nprovider = \"google\"", 5, "does not serve chat here; those that do: openai"),
+        ("[agent.a.speech_to_text]\nprovider = \"hal\"", 5, "must be one of openai, google, elevenlabs, deepgram"),
+        ("[agent.a.speech_to_text]\nprovider = \"google\"", 4, "a key for speech.googleapis.com: set GOOGLE_API_KEY"),
+        (
+            "[agent.a.speech_to_text]\nprovider = \"google\"\nkey = \"SPEECH_KEY\"\ntemperature = 0.5",
+            7,
+            "google knows no temperature; its keys for speech_to_text are prompt",
+        ),
+        ("[agent.a.text_to_speech]\nprovider = \"deepgram\"", 5, "those that do: openai, google, elevenlabs"),
+        ("[agent.a.text_to_speech]\nstyle = 0.5", 5, "openai knows no style"),
+        (
+            "[agent.a.text_to_speech]\nprovider = \"elevenlabs\"\nkey = \"SPEECH_KEY\"\nformat = \"wav\"",
+            7,
+            "one of \"pcm\", \"mp3\", \"ulaw\"",
+        ),
+        (
+            "[agent.a.text_to_speech]\nprovider = \"elevenlabs\"\nkey = \"SPEECH_KEY\"\nrate = 16000",
+            7,
+            "rate must be one of 8000 for this format of elevenlabs",
+        ),
+        (
+            "[agent.a.text_to_speech]\nprovider = \"elevenlabs\"\nkey = \"SPEECH_KEY\"\nspeed = 2",
+            7,
+            "speed must be a number from 0.7 to 1.2",
+        ),
         ("[agent.a.chat]\nkey = \"sk-proj-s3cret\"", 5, "the key itself must not stand in this file"),
         ("[agent.a.chat]\nkey = \"NOT_SET\"", 5, "key names an environment variable that is not set"),
         ("[agent.a.chat]\nkey_file = \"/nowhere\"", 5, "key_file cannot be read"),
@@ -231,7 +326,7 @@ fn every_mistake_has_its_line_and_its_cure() {
         ("[agent.a.chat]\ntimeout_ms = 5000\ntimeout_first_ms = 6000", 6, "at most timeout_ms, which is 5000"),
         ("[agent.a.chat]\ntemperature = 3", 5, "temperature must be a number from 0 to 2"),
         ("[agent.a.text_to_speech]\nrate = 11025", 5, "rate must be 8000, 16000, 22050, 24000, 44100 or 48000"),
-        ("[agent.a.text_to_speech]\nformat = \"mp3\"", 5, "format must be one of \"pcm\", \"wav\""),
+        ("[agent.a.text_to_speech]\nformat = \"ulaw\"", 5, "format must be one of \"pcm\", \"wav\", \"mp3\""),
         ("[agent.\"a b\"]\nkind = \"echo\"", 4, "must be 1 to 100 letters, digits and any of ._-"),
         ("[agent.b]\nlanguage = \"en\"", 4, "needs a kind: \"echo\", \"survey\" or \"pipeline\""),
         ("[agent.b]\nkind = \"remote\"", 5, "kind must be one of \"echo\", \"survey\", \"pipeline\""),

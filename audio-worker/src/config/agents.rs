@@ -1,6 +1,6 @@
 //! Settings of agents: where their file is, and what the file may leave out.
 
-use std::{fs::File, io::Read as _};
+use std::{collections::BTreeMap, fs::File, io::Read as _};
 
 use telemetry::{
     Sensitive, language,
@@ -8,7 +8,10 @@ use telemetry::{
     settings::{Reader, Setting, Variables},
 };
 
-use crate::agents_file::{self, AgentSettings, Defaults, Provider, Secrets, address, provider};
+use crate::{
+    agent::Stage,
+    agents_file::{self, AgentSettings, DefaultKey, Defaults, Provider, Secrets, address, provider},
+};
 
 /// Settings that are read here.
 pub(super) const SETTINGS: &[Setting] = &[
@@ -16,7 +19,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "STT_PROVIDER",
         default: Some("whisper"),
-        help: "Who understands, where the agents file names nobody: whisper (or openai)",
+        help: "Who understands, where the agents file names nobody: whisper (or openai), google, elevenlabs, deepgram",
     },
     Setting {
         name: "TWILIO_AI",
@@ -34,7 +37,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "Where OpenAI, or a server that speaks its protocol, is for stages that name no url",
     },
     Setting { name: "OPENAI_API_KEY", default: None, help: "Key for OPENAI_BASE_URL" },
+    Setting { name: "GOOGLE_API_KEY", default: None, help: "Key for Google's speech services" },
+    Setting {
+        name: GOOGLE_CREDENTIALS,
+        default: None,
+        help: "File of a service account for Google's speech services, where there is no GOOGLE_API_KEY",
+    },
+    Setting { name: "ELEVENLABS_API_KEY", default: None, help: "Key for ElevenLabs" },
+    Setting { name: "DEEPGRAM_API_KEY", default: None, help: "Key for Deepgram" },
 ];
+
+/// What Google's own libraries call it.
+const GOOGLE_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 
 /// Largest file with a key.
 const MAX_KEY_BYTES: u64 = 16 << 10;
@@ -59,8 +73,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<LiveFile<Vec<AgentSettings
 }
 
 fn defaults(reader: &mut Reader<'_>) -> Option<Defaults> {
-    let speech_to_text = family(reader, "STT_PROVIDER");
-    let chat = family(reader, "TWILIO_AI");
+    let speech_to_text = family(reader, "STT_PROVIDER", Stage::SpeechToText);
+    let chat = family(reader, "TWILIO_AI", Stage::Chat);
     let language = reader.text("TWILIO_LANGUAGE").unwrap_or_default().to_owned();
     if !language.is_empty() && !language::is_tag(&language) {
         reader.mistake("TWILIO_LANGUAGE", "must be a BCP 47 tag such as en-US or ja");
@@ -72,12 +86,17 @@ fn defaults(reader: &mut Reader<'_>) -> Option<Defaults> {
             None
         }
     };
-    let key = reader.secret("OPENAI_API_KEY");
-    Some(Defaults { speech_to_text: speech_to_text?, chat: chat?, language, url: url?, key })
+    let found = Provider::ALL.map(|provider| (provider, reader.secret(provider.key_variable())));
+    let mut keys: BTreeMap<_, _> =
+        found.into_iter().filter_map(|(provider, key)| Some((provider, DefaultKey::Value(key?)))).collect();
+    if let Some(path) = reader.text(GOOGLE_CREDENTIALS) {
+        keys.entry(Provider::Google).or_insert_with(|| DefaultKey::File(GOOGLE_CREDENTIALS, path.to_owned()));
+    }
+    Some(Defaults { speech_to_text: speech_to_text?, chat: chat?, language, url: url?, keys })
 }
 
-fn family(reader: &mut Reader<'_>, name: &'static str) -> Option<Provider> {
-    match provider(reader.text(name).unwrap_or_default()) {
+fn family(reader: &mut Reader<'_>, name: &'static str, stage: Stage) -> Option<Provider> {
+    match provider(reader.text(name).unwrap_or_default(), stage) {
         Ok(provider) => Some(provider),
         Err(what) => {
             reader.mistake(name, what);
@@ -141,9 +160,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_said() {
-        let told = mistakes(&[("STT_PROVIDER", "google"), ("TWILIO_AI", "hal"), ("TWILIO_LANGUAGE", "english")]);
-        assert!(told[0].starts_with("STT_PROVIDER: names a family that this version cannot speak to yet"), "{told:?}");
-        assert!(told[1].starts_with("TWILIO_AI: must be openai"), "{told:?}");
+        let told = mistakes(&[("STT_PROVIDER", "hal"), ("TWILIO_AI", "google"), ("TWILIO_LANGUAGE", "english")]);
+        assert!(told[0].starts_with("STT_PROVIDER: must be one of openai, google, elevenlabs, deepgram"), "{told:?}");
+        assert!(told[1].starts_with("TWILIO_AI: names google, which does not serve chat"), "{told:?}");
         assert!(told[2].starts_with("TWILIO_LANGUAGE: must be a BCP 47 tag"), "{told:?}");
         let told = mistakes(&[("OPENAI_BASE_URL", "http://example.com/v1"), ("AGENTS_FILE", "/does/not/exist")]);
         assert_eq!(told.len(), 1, "{told:?}");

@@ -127,6 +127,9 @@ pub enum SettingsError {
     /// Outside 0.25 to 4.
     #[error("the speed has to be from 0.25 to 4")]
     Speed,
+    /// A family, or a format of it, that this version does not speak.
+    #[error("this version does not speak the protocol of this provider")]
+    Unserved,
     /// More than 4096 characters.
     #[error("instructions have at most 4096 characters")]
     Instructions,

@@ -36,8 +36,10 @@ pub fn staff_with_key(file: &str, base: &Url, key: &str) -> Agents {
 }
 
 fn employ(file: &str, base: &Url, key: Option<Sensitive<String>>) -> Agents {
-    let (speech_to_text, chat) = (Provider::OpenAi, Provider::OpenAi);
-    let defaults = Defaults { speech_to_text, chat, language: "en-US".to_owned(), url: base.clone(), key };
+    let mut defaults = Defaults { language: "en-US".to_owned(), url: base.clone(), ..Defaults::default() };
+    if let Some(key) = key {
+        defaults = defaults.with_key(Provider::OpenAi, key);
+    }
     let agents = agents_file::parse(file, &defaults, &NoSecrets);
     let agents = agents.unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let client = Client::new(Handle::current()).expect("a client");

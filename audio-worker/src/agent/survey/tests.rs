@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::{
     agent::text::Text,
-    agents_file::{self, Defaults, Provider, Secrets},
+    agents_file::{self, Defaults, Secrets},
 };
 
 const FILE: &str = r#"
@@ -74,13 +74,7 @@ impl Secrets for NoKeys {
 }
 
 fn plan(text: &str) -> Plan {
-    let defaults = Defaults {
-        speech_to_text: Provider::OpenAi,
-        chat: Provider::OpenAi,
-        language: String::new(),
-        url: "http://localhost:1/v1".parse().unwrap(),
-        key: None,
-    };
+    let defaults = Defaults { url: "http://localhost:1/v1".parse().unwrap(), ..Defaults::default() };
     let stages = "[defaults]\nspeech_to_text = { model = \"x\" }\ntext_to_speech = { model = \"x\" }\n";
     let agents = agents_file::parse(&format!("{stages}{text}"), &defaults, &NoKeys).unwrap();
     let agents_file::Kind::Survey(survey) = agents[0].kind.clone() else { panic!("no survey") };
