@@ -22,6 +22,7 @@ use super::{
     http::Client,
 };
 
+mod calls;
 pub mod chat;
 pub mod speech;
 pub mod transcriptions;

@@ -7,7 +7,10 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
 
-use super::{Endpoint, Server, SettingsError};
+use super::{
+    Endpoint, Server, SettingsError,
+    calls::{CallPiece, Calls},
+};
 use crate::provider::{
     Chat, Fault, Message, ProviderError, Role, Streaming, Token, ToolCall, ToolSpec,
     exchange::{self, Answer, Exchange, Outlet},
@@ -127,7 +130,10 @@ impl Completions {
 impl Chat for Completions {
     fn answer(&self, prompt: Vec<Message>, tools: &[ToolSpec]) -> Streaming<Token> {
         let body = self.request(&prompt, tools).to_string().into();
-        let secrets = self.endpoint.secrets(prompt.into_iter().map(|message| message.text).collect());
+        let said = prompt.into_iter().flat_map(|Message { text, calls, .. }| {
+            [text].into_iter().chain(calls.into_iter().map(|call| call.arguments))
+        });
+        let secrets = self.endpoint.secrets(said.collect());
         let asked = Asked { endpoint: self.endpoint.clone(), body, secrets };
         exchange::stream(&self.endpoint.client, self.endpoint.limits, asked)
     }
@@ -139,6 +145,9 @@ impl Chat for Completions {
 
 fn message(message: &Message) -> Value {
     let mut sent = json!({"role": role(message.role), "content": message.text});
+    if message.text.is_empty() && !message.calls.is_empty() {
+        sent["content"] = Value::Null;
+    }
     if message.role == Role::Tool {
         sent["tool_call_id"] = message.call_id.as_str().into();
     }
@@ -172,8 +181,14 @@ impl Exchange for Asked {
     async fn attempt(&self, client: &Client, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
         let request: http::Request<Full<Bytes>> = self.endpoint.post("application/json", self.body.clone())?;
         let mut answer = outlet.ask(client, request, &self.secrets).await?;
-        let reader =
-            Reader { secrets: &self.secrets, parser: Parser::default(), text: 0, state: State::Open, usage: None };
+        let reader = Reader {
+            secrets: &self.secrets,
+            parser: Parser::default(),
+            text: 0,
+            calls: Calls::default(),
+            state: State::Open,
+            usage: None,
+        };
         let first = match answer.content_type().as_str() {
             "text/event-stream" => None,
             "text/html" => return Err(error(Fault::Malformed, "HTML where an answer belongs")),
@@ -218,6 +233,7 @@ struct Said {
     content: Option<String>,
     /// What a model says when it will not answer.
     refusal: Option<String>,
+    tool_calls: Option<Vec<CallPiece>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -243,6 +259,7 @@ struct Reader<'a> {
     parser: Parser,
     /// Bytes of text so far.
     text: usize,
+    calls: Calls,
     state: State,
     usage: Option<Usage>,
 }
@@ -286,13 +303,23 @@ impl Reader<'_> {
         self.finish(outlet).await
     }
 
-    async fn finish(self, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
+    async fn finish(mut self, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
+        self.give_calls(outlet).await?;
         if let Some(usage) = self.usage {
             let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
             let usage = Token::Usage { prompt: prompt.unwrap_or_default(), completion: completion.unwrap_or_default() };
             outlet.give(usage).await;
         }
-        if self.text == 0 { Err(error(Fault::Empty, "an answer without text")) } else { Ok(()) }
+        let is_empty = self.text == 0 && !self.calls.were_any();
+        if is_empty { Err(error(Fault::Empty, "an answer without text")) } else { Ok(()) }
+    }
+
+    /// They are whole once the model has finished.
+    async fn give_calls(&mut self, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
+        for call in self.calls.take().map_err(|what| error(Fault::Malformed, what))? {
+            outlet.give(Token::Call(call)).await;
+        }
+        Ok(())
     }
 
     async fn event(&mut self, event: &Event, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
@@ -324,9 +351,13 @@ impl Reader<'_> {
                 }
                 outlet.give(Token::Text(text)).await;
             }
+            for (at, piece) in said.tool_calls.into_iter().flatten().enumerate() {
+                self.calls.push(at, piece).map_err(|what| error(Fault::Malformed, what))?;
+            }
             // Some servers write an empty reason into every piece.
             if choice.finish_reason.is_some_and(|reason| !reason.is_empty()) {
                 self.state = State::Finished;
+                self.give_calls(outlet).await?;
             }
         }
         // Some servers count on with every piece: the last one counts the whole.
