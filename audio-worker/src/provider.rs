@@ -11,13 +11,21 @@ use futures_util::Stream;
 use crate::dsp::SampleRate;
 
 pub mod cached_voice;
+pub mod endpoint;
 mod exchange;
 mod fault;
+mod form;
 pub mod http;
+mod intake;
+mod language;
+mod mp3;
 pub mod openai;
 mod sse;
+mod voice_body;
 mod wav;
 pub mod websocket;
+
+pub use intake::Coding;
 
 /// A request that answers once.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, ProviderError>> + Send>>;
@@ -29,6 +37,11 @@ pub type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, ProviderError>> + Se
 pub trait SpeechToText: fmt::Debug + Send + Sync {
     /// The words of one stretch of speech; an empty text when there are none.
     fn transcribe(&self, speech: Speech) -> Pending<String>;
+
+    /// Whether it takes the caller's sound as it came: [`Speech::mulaw`] is kept for it then.
+    fn wants_native(&self) -> bool {
+        false
+    }
 
     /// Opens a connection ahead of the first request, when there is none.
     fn warm(&self) {}
@@ -54,10 +67,12 @@ pub trait TextToSpeech: fmt::Debug + Send + Sync {
 }
 
 /// What a caller said.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Speech {
     /// 16 kHz, mono.
     pub pcm: Arc<[i16]>,
+    /// The same as it came, mu-law at 8 kHz, for a recogniser that [wants it](SpeechToText::wants_native); else empty.
+    pub mulaw: Bytes,
     /// BCP 47 tag; empty when it is not known.
     pub language: String,
 }

@@ -14,7 +14,7 @@ use crate::{
     agents_file::{self as file, AgentSettings, Format, Kind, Provider, StageSettings, SurveySettings},
     conversation::now,
     provider::{
-        Chat, SpeechToText, TextToSpeech,
+        Chat, Coding, SpeechToText, TextToSpeech,
         cached_voice::CachedVoice,
         http::Client,
         openai::{self, Server, SettingsError, chat, speech, transcriptions},
@@ -121,9 +121,10 @@ fn voice(stage: &StageSettings<file::Voice>, client: &Client) -> Result<Arc<dyn 
     serves(stage.provider)?;
     let options = &stage.options;
     let format = match options.format {
-        Format::Pcm => speech::Format::Pcm(options.rate),
-        Format::Wav => speech::Format::Wav,
-        Format::Mp3 | Format::Ulaw => return Err(SettingsError::Unserved),
+        Format::Pcm => Coding::Pcm(options.rate),
+        Format::Wav => Coding::Wav,
+        Format::Mp3 => Coding::Mp3,
+        Format::Ulaw => Coding::Mulaw,
     };
     let settings = speech::Settings {
         server: server(stage),

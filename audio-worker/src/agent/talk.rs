@@ -129,7 +129,7 @@ impl Talk {
             ears: Ears::new(detector),
             echo: EchoGuard::default(),
             floor: TurnTaking::new(cast.turn.clone(), began),
-            speech: SpeechBuffer::new(cast.turn.max_utterance),
+            speech: SpeechBuffer::new(cast.turn.max_utterance, cast.speech_to_text.wants_native()),
             history: History::default(),
             prepared: None,
             reply: None,
@@ -260,8 +260,8 @@ impl Agent for Talk {
     fn hear(&mut self, heard: Heard<'_>) {
         let at = now();
         match heard {
-            Heard::Mulaw(_) => {}
-            Heard::Audio(_) | Heard::Gap(_) if self.ending => {}
+            Heard::Mulaw(_) | Heard::Audio(_) | Heard::Gap(_) if self.ending => {}
+            Heard::Mulaw(codes) => self.speech.push_native(codes),
             Heard::Audio(pcm) => {
                 let (floor, speech, guard) = (&mut self.floor, &mut self.speech, &mut self.echo);
                 let playing = self.playing.echoing(at);
@@ -274,6 +274,7 @@ impl Agent for Talk {
                 });
             }
             Heard::Gap(ms) => {
+                self.speech.gap_native(ms);
                 let (floor, speech, guard) = (&mut self.floor, &mut self.speech, &mut self.echo);
                 self.ears.gap(ms, |voice, window| {
                     speech.push(window, floor.records());

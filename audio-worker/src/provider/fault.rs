@@ -39,10 +39,11 @@ pub(super) fn of_status(status: StatusCode) -> Option<Fault> {
     }
 }
 
-/// What a provider says of its error, as OpenAI, FastAPI and Ollama put it; none where that cannot be told.
+/// What a provider says of its error, as OpenAI, Google, ElevenLabs, FastAPI and Ollama put it; none where that cannot be told.
 pub(super) fn message(body: &[u8], secrets: &Secrets) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
-    let places = [&body["error"]["message"], &body["error"], &body["message"], &body["detail"]];
+    let (problem, detail) = (&body["error"], &body["detail"]);
+    let places = [&problem["message"], problem, &body["message"], &detail["message"], detail];
     let message = places.into_iter().find_map(Value::as_str)?;
     told(message, secrets)
 }
@@ -135,6 +136,7 @@ mod tests {
             r#"{"error": "no such model"}"#,
             r#"{"object": "error", "message": "no such model"}"#,
             r#"{"detail": "no such model"}"#,
+            r#"{"detail": {"status": "model_not_found", "message": "no such model"}}"#,
         ] {
             assert_eq!(message(body.as_bytes(), &nothing).as_deref(), Some("no such model"), "{body}");
         }

@@ -1,4 +1,4 @@
-//! RIFF WAVE of 16-bit mono samples: a whole file to send, and the head of one that is still coming.
+//! RIFF WAVE of mono samples, 16-bit or mu-law: a whole file to send, and the head of one that is still coming.
 
 use crate::dsp::SampleRate;
 
@@ -6,6 +6,8 @@ use crate::dsp::SampleRate;
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// `WAVE_FORMAT_PCM`.
 const FORMAT_PCM: u16 = 1;
+/// `WAVE_FORMAT_MULAW`.
+const FORMAT_MULAW: u16 = 7;
 /// `WAVE_FORMAT_EXTENSIBLE`: the format proper is in its GUID's first two bytes.
 const FORMAT_EXTENSIBLE: u16 = 0xfffe;
 
@@ -34,6 +36,8 @@ pub(super) fn file(rate: SampleRate, pcm: &[i16]) -> Vec<u8> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) rate: SampleRate,
+    /// Mu-law of 8 kHz; else 16-bit samples.
+    pub(super) is_mulaw: bool,
     /// Where the samples begin, in bytes.
     pub(super) at: usize,
     /// Bytes of samples; none when the file was begun before its length was known.
@@ -45,7 +49,7 @@ pub(super) struct Head {
 pub(super) enum WavError {
     #[error("not a WAV file")]
     NotWav,
-    #[error("WAV samples of format {format}, {channels} channels, {bits} bits; 16-bit mono is taken")]
+    #[error("WAV samples of format {format}, {channels} channels, {bits} bits; 16-bit mono is taken, and mu-law")]
     Format { format: u16, channels: u16, bits: u16 },
     #[error("a WAV file of {0} Hz, which is no rate that is known")]
     Rate(u32),
@@ -73,13 +77,13 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>, WavError> {
         let body = at + 8;
         match name {
             b"data" => {
-                let rate = format.ok_or(WavError::NotWav)?;
+                let (rate, is_mulaw) = format.ok_or(WavError::NotWav)?;
                 // Who streams cannot know, and writes nothing, or as much as fits.
                 let length = (size != 0 && size < 0x7fff_0000).then_some(u64::from(size));
-                return Ok(Some(Head { rate, at: body, length }));
+                return Ok(Some(Head { rate, is_mulaw, at: body, length }));
             }
-            b"fmt " => match rate(bytes, body, size)? {
-                Some(rate) => format = Some(rate),
+            b"fmt " => match samples(bytes, body, size)? {
+                Some(found) => format = Some(found),
                 None => return Ok(None),
             },
             _ => {}
@@ -90,7 +94,8 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>, WavError> {
     }
 }
 
-fn rate(bytes: &[u8], at: usize, size: u32) -> Result<Option<SampleRate>, WavError> {
+/// The rate, and whether it is mu-law.
+fn samples(bytes: &[u8], at: usize, size: u32) -> Result<Option<(SampleRate, bool)>, WavError> {
     let needed = if size >= 26 { 26 } else { 16 };
     if size < 16 {
         return Err(WavError::NotWav);
@@ -101,11 +106,13 @@ fn rate(bytes: &[u8], at: usize, size: u32) -> Result<Option<SampleRate>, WavErr
     if format == FORMAT_EXTENSIBLE && needed == 26 {
         format = word(24);
     }
-    if (format, channels, bits) != (FORMAT_PCM, 1, 16) {
+    let is_mulaw = (format, channels, bits) == (FORMAT_MULAW, 1, 8);
+    if !is_mulaw && (format, channels, bits) != (FORMAT_PCM, 1, 16) {
         return Err(WavError::Format { format, channels, bits });
     }
     let hz = u32::from_le_bytes([body[4], body[5], body[6], body[7]]);
-    SampleRate::from_hz(hz).map(Some).ok_or(WavError::Rate(hz))
+    let rate = SampleRate::from_hz(hz).filter(|rate| !is_mulaw || *rate == SampleRate::Hz8000);
+    rate.map(|rate| Some((rate, is_mulaw))).ok_or(WavError::Rate(hz))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -125,7 +132,7 @@ mod tests {
     fn what_is_written_is_read_as_soon_as_the_samples_begin() {
         for rate in SampleRate::ALL {
             let file = file(rate, &[1, -2, 300]);
-            assert_eq!(head(&file), Ok(Some(Head { rate, at: 44, length: Some(6) })));
+            assert_eq!(head(&file), Ok(Some(Head { rate, is_mulaw: false, at: 44, length: Some(6) })));
             assert_eq!(file[44..], [1, 0, 254, 255, 44, 1]);
             for cut in 0..44 {
                 assert_eq!(head(&file[..cut]), Ok(None), "{cut}");
@@ -144,10 +151,21 @@ mod tests {
         other.extend_from_slice(&[0; 14]);
         other.extend_from_slice(b"data\xff\xff\xff\xff");
         let at = other.len();
-        assert_eq!(head(&other), Ok(Some(Head { rate: SampleRate::Hz24000, at, length: None })));
+        assert_eq!(head(&other), Ok(Some(Head { rate: SampleRate::Hz24000, is_mulaw: false, at, length: None })));
         for cut in 0..at {
             assert_eq!(head(&other[..cut]), Ok(None), "{cut}");
         }
+    }
+
+    #[test]
+    fn mu_law_is_known_at_the_rate_of_the_telephone() {
+        let mut mulaw = file(SampleRate::Hz8000, &[0; 4]);
+        (mulaw[20], mulaw[34]) = (7, 8);
+        let head_of = |bytes: &[u8]| head(bytes);
+        let expected = Head { rate: SampleRate::Hz8000, is_mulaw: true, at: 44, length: Some(8) };
+        assert_eq!(head_of(&mulaw), Ok(Some(expected)));
+        mulaw[24..28].copy_from_slice(&16_000_u32.to_le_bytes());
+        assert_eq!(head_of(&mulaw), Err(WavError::Rate(16_000)));
     }
 
     #[test]
@@ -164,7 +182,7 @@ mod tests {
         assert_eq!(with(20, &[3]), Err(WavError::Format { format: 3, channels: 1, bits: 16 }));
         assert_eq!(with(22, &[2]), Err(WavError::Format { format: 1, channels: 2, bits: 16 }));
         assert_eq!(with(34, &[8]), Err(WavError::Format { format: 1, channels: 1, bits: 8 }));
-        assert_eq!(with(24, &44_100_u32.to_le_bytes()), Err(WavError::Rate(44_100)));
+        assert_eq!(with(24, &11_025_u32.to_le_bytes()), Err(WavError::Rate(11_025)));
         assert_eq!(with(16, &u32::MAX.to_le_bytes()), Err(WavError::NoSamples));
         assert_eq!(head(b"ID3"), Err(WavError::NotWav));
     }

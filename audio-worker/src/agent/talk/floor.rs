@@ -27,7 +27,8 @@ impl Talk {
             match output {
                 Output::Speech { began } => self.acts.push_back(Act::Report(Report::Speech { began })),
                 Output::Guess { turn, probe } => {
-                    let speech = Speech { pcm: self.speech.take(), language: self.language.clone() };
+                    let (pcm, mulaw) = (self.speech.take(), self.speech.take_native());
+                    let speech = Speech { pcm, mulaw, language: self.language.clone() };
                     let words = self.cast.speech_to_text.transcribe(speech);
                     let mut prepared = Prepared::guess(turn, probe, words, self.floor.last_voice());
                     if !probe && self.traceable > 0 {

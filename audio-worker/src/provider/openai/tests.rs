@@ -1,20 +1,26 @@
 //! Each stage against a server that answers as told: what is asked, what is taken, and every way to fail.
 
+use std::time::Duration;
+
 use super::*;
 use crate::{
     dsp::SampleRate,
-    provider::{Message, Role, Sound, Speech, Streaming, Token, wav},
+    provider::{
+        Coding, Fault, Limits, Message, ProviderError, Role, Sound, Speech, Streaming, Token, endpoint::WARM_PAUSE, wav,
+    },
 };
 use futures_util::StreamExt;
 use peer::{Peer, Script, Step, answer, chunk, chunked};
 use serde_json::{Value, json};
 use tokio::{
     runtime::{Builder, Handle},
-    time::Instant,
+    time::{Instant, sleep},
 };
+use url::Url;
 
 mod peer;
 
+const HZ_24000: Coding = Coding::Pcm(SampleRate::Hz24000);
 const KEY: &str = "sk-test-0123456789abcdef";
 const SSE: &str = "text/event-stream";
 const JSON: &str = "application/json";
@@ -43,16 +49,16 @@ fn thinking(peer: &Peer) -> Arc<dyn Chat> {
     chat(&client(), chat::Settings { server: server(peer), ..Default::default() }).unwrap()
 }
 
-fn speaking_as(peer: &Peer, format: speech::Format) -> Arc<dyn TextToSpeech> {
+fn speaking_as(peer: &Peer, format: Coding) -> Arc<dyn TextToSpeech> {
     text_to_speech(&client(), speech::Settings { server: server(peer), format, ..Default::default() }).unwrap()
 }
 
 fn speaking(peer: &Peer) -> Arc<dyn TextToSpeech> {
-    speaking_as(peer, speech::Format::default())
+    speaking_as(peer, HZ_24000)
 }
 
 fn spoken() -> Speech {
-    Speech { pcm: (0..1600).collect(), language: "de-AT".to_owned() }
+    Speech { pcm: (0..1600).collect(), language: "de-AT".to_owned(), ..Speech::default() }
 }
 
 fn prompt() -> Vec<Message> {
@@ -107,7 +113,7 @@ async fn chat_fault(scripts: impl IntoIterator<Item = Script>) -> (String, Optio
     (text, error.map(|error| error.kind), peer.seen().len())
 }
 
-async fn speech_fault(format: speech::Format, script: Script) -> (usize, Option<ProviderError>) {
+async fn speech_fault(format: Coding, script: Script) -> (usize, Option<ProviderError>) {
     let peer = Peer::start([script]).await;
     let (_, pcm, error) = heard(speaking_as(&peer, format).speak("hello", "")).await;
     (pcm.len(), error)
@@ -386,7 +392,7 @@ async fn a_voice_is_asked_for_with_all_that_is_set() {
         server: server(&peer),
         model: "kokoro".to_owned(),
         voice: "af_sky".to_owned(),
-        format: speech::Format::Wav,
+        format: Coding::Wav,
         speed: Some(1.25),
         instructions: Some("Gently.".to_owned()),
     };
@@ -411,8 +417,7 @@ async fn a_voice_is_the_same_wherever_its_bytes_are_cut() {
     let pcm: Vec<i16> = (0..60).map(|at| at * 7 - 200).collect();
     let raw: Vec<u8> = pcm.iter().flat_map(|sample| sample.to_le_bytes()).collect();
     let file = wav::file(SampleRate::Hz16000, &pcm);
-    let formats =
-        [(speech::Format::default(), SampleRate::Hz24000, raw), (speech::Format::Wav, SampleRate::Hz16000, file)];
+    let formats = [(HZ_24000, SampleRate::Hz24000, raw), (Coding::Wav, SampleRate::Hz16000, file)];
     for (format, rate, bytes) in formats {
         let cuts = 1..bytes.len();
         let scripts = cuts.clone().map(|at| chunked(PCM, [&bytes[..at], &bytes[at..]]));
@@ -427,9 +432,9 @@ async fn a_voice_is_the_same_wherever_its_bytes_are_cut() {
 
 #[tokio::test]
 async fn what_is_no_voice_is_told_apart() {
-    let pcm = speech::Format::default();
+    let pcm = HZ_24000;
     let mut wrong_rate = wav::file(SampleRate::Hz16000, &[0; 100]);
-    wrong_rate[24..28].copy_from_slice(&22_050_u32.to_le_bytes());
+    wrong_rate[24..28].copy_from_slice(&11_025_u32.to_le_bytes());
     let message = r#"{"error": {"message": "voice af_sky is not loaded"}}"#;
     let cases = [
         (pcm, answer(200, JSON, "", message), Fault::Malformed, "af_sky"),
@@ -441,10 +446,10 @@ async fn what_is_no_voice_is_told_apart() {
         (pcm, answer(204, PCM, "", ""), Fault::Empty, ""),
         (pcm, answer(200, "audio/mpeg", "", b"ID3\x04\0\0\0\0\0\0"), Fault::Malformed, "compressed"),
         (pcm, answer(200, "audio/pcm; rate=16000", "", [0; 200]), Fault::Malformed, "16000 Hz where 24000"),
-        (speech::Format::Wav, answer(200, "audio/wav", "", &wrong_rate), Fault::Malformed, "22050"),
-        (pcm, answer(200, "audio/wav", "", &wrong_rate), Fault::Malformed, "22050"),
-        (speech::Format::Wav, answer(200, "audio/wav", "", &wrong_rate[..30]), Fault::Malformed, ""),
-        (speech::Format::Wav, answer(200, "audio/wav", "", [0; 200]), Fault::Malformed, "WAV"),
+        (Coding::Wav, answer(200, "audio/wav", "", &wrong_rate), Fault::Malformed, "11025"),
+        (pcm, answer(200, "audio/wav", "", &wrong_rate), Fault::Malformed, "11025"),
+        (Coding::Wav, answer(200, "audio/wav", "", &wrong_rate[..30]), Fault::Malformed, ""),
+        (Coding::Wav, answer(200, "audio/wav", "", [0; 200]), Fault::Malformed, "WAV"),
         (pcm, answer(400, JSON, "", message), Fault::Rejected, "af_sky"),
     ];
     for (format, script, fault, word) in cases {
@@ -462,7 +467,7 @@ async fn what_is_no_voice_is_told_apart() {
 async fn a_voice_without_end_is_cut() {
     let endless = vec![0; 600 * 16_000 + 2];
     let peer = Peer::start([answer(200, PCM, "", endless)]).await;
-    let voice = speaking_as(&peer, speech::Format::Pcm(SampleRate::Hz8000));
+    let voice = speaking_as(&peer, Coding::Pcm(SampleRate::Hz8000));
     let (_, pcm, error) = heard(voice.speak("hello", "")).await;
     assert_eq!(error.map(|error| error.kind), Some(Fault::Malformed));
     assert!(pcm.len() <= 600 * 8000);

@@ -1,7 +1,5 @@
 //! `POST {base}/audio/transcriptions`: a stretch of speech as a WAV file, its words as JSON.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -12,17 +10,14 @@ use crate::{
         Fault, Pending, ProviderError, Speech, SpeechToText,
         exchange::{self, Exchange, Outlet},
         fault::{self, error},
+        form::Form,
         http::Client,
-        wav,
+        language, wav,
     },
 };
 
 /// Largest answer: words of some minutes, with all that a server tells about them.
 const MAX_ANSWER_BYTES: usize = 256 << 10;
-/// What recognisers know under another name than the tag says: IANA's macro-languages and deprecated tags.
-const OTHER_NAMES: [(&str, &str); 7] =
-    [("cmn", "zh"), ("yue", "zh"), ("fil", "tl"), ("nb", "no"), ("iw", "he"), ("in", "id"), ("ji", "yi")];
-
 /// What is asked of whom.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -65,8 +60,7 @@ impl Transcriptions {
 
 impl SpeechToText for Transcriptions {
     fn transcribe(&self, speech: Speech) -> Pending<String> {
-        let (boundary, body) = self.form(&speech);
-        let content_type = format!("multipart/form-data; boundary={boundary}");
+        let (content_type, body) = self.form(&speech);
         let asked = Asked { endpoint: self.endpoint.clone(), content_type, body };
         exchange::once(&self.endpoint.client, self.endpoint.limits, asked)
     }
@@ -77,45 +71,21 @@ impl SpeechToText for Transcriptions {
 }
 
 impl Transcriptions {
-    /// The form and the boundary between its parts.
+    /// The form and its content type.
     fn form(&self, speech: &Speech) -> (String, Bytes) {
-        // Without chance it is still a boundary, which no recording holds by accident.
-        let mut chance = [0; 16];
-        let _ = getrandom::fill(&mut chance);
-        let boundary = format!("tandem-{:032x}", u128::from_ne_bytes(chance));
-        let mut text = String::new();
-        let mut field = |name: &str, value: &str| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-        };
-        field("model", &self.model);
-        field("response_format", "json");
-        field("temperature", &self.temperature.to_string());
+        let mut form = Form::new();
+        form.field("model", &self.model);
+        form.field("response_format", "json");
+        form.field("temperature", &self.temperature.to_string());
         if let Some(prompt) = &self.prompt {
-            field("prompt", prompt);
+            form.field("prompt", prompt);
         }
-        if let Some(language) = language(&speech.language) {
-            field("language", &language);
+        if let Some(language) = language::two_letters(&speech.language) {
+            form.field("language", &language);
         }
-        let _ = write!(
-            text,
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"speech.wav\"\r\n\
-         Content-Type: audio/wav\r\n\r\n"
-        );
-        let mut body = text.into_bytes();
-        body.extend(wav::file(SampleRate::Hz16000, &speech.pcm));
-        body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        (boundary, body.into())
+        form.file("speech.wav", "audio/wav", &wav::file(SampleRate::Hz16000, &speech.pcm));
+        form.finish()
     }
-}
-
-/// The two letters of ISO 639-1 for a BCP 47 tag; none where there are none, and the server finds out itself.
-fn language(tag: &str) -> Option<String> {
-    let primary = tag.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
-    let known = OTHER_NAMES.iter().find(|(tag, _)| *tag == primary);
-    let name = known.map_or(primary.as_str(), |(_, name)| name);
-    let is_short = name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_lowercase());
-    is_short.then(|| name.to_owned())
 }
 
 struct Asked {
@@ -157,25 +127,6 @@ fn words(content_type: &str, body: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn languages_are_told_as_the_server_knows_them() {
-        for (tag, told) in [
-            ("en-GB", Some("en")),
-            ("DE", Some("de")),
-            ("zh-TW", Some("zh")),
-            ("cmn-Hans-CN", Some("zh")),
-            ("nb-NO", Some("no")),
-            ("fil", Some("tl")),
-            ("pt_BR", Some("pt")),
-            ("", None),
-            ("gsw-CH", None),
-            ("x-\r\n", None),
-            ("multi", None),
-        ] {
-            assert_eq!(language(tag).as_deref(), told, "{tag}");
-        }
-    }
 
     #[test]
     fn words_are_told_from_what_is_none() {
