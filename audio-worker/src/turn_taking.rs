@@ -69,6 +69,7 @@ impl TurnTaking {
         match input {
             Input::Window { voice, echo } => self.on_window(voice, echo),
             Input::Words { turn, text } => self.on_words(turn, text),
+            Input::EndOfSpeech => self.on_end_of_speech(),
             Input::Speaking { protected } => self.on_speaking(protected),
             Input::Finished => self.on_finished(),
             Input::Unanswered => self.listen(),
@@ -225,6 +226,16 @@ impl TurnTaking {
             | State::Thinking
             | State::Preparing
             | State::Speaking { .. } => {}
+        }
+    }
+
+    /// Somebody else has decided that the caller has finished; our own ears have to have heard the end of a run.
+    fn on_end_of_speech(&mut self) {
+        if let State::Hearing { guess, over } = self.state
+            && over.is_none_or(|over| over.confirmed)
+            && self.voice.silence() >= voice::FORGOTTEN
+        {
+            self.endpoint(guess, over);
         }
     }
 

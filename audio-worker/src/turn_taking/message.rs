@@ -18,6 +18,8 @@ pub enum Input<'a> {
         /// What was said.
         text: &'a str,
     },
+    /// A recogniser that listens takes the caller's speech as over. It counts where our own ears hear nobody either.
+    EndOfSpeech,
     /// The agent begins to be heard.
     Speaking {
         /// It must not be interrupted.

@@ -192,6 +192,32 @@ fn an_interruption_with_holes_is_one_though_its_words_come_late() {
 }
 
 #[test]
+fn a_recogniser_may_end_a_turn_before_the_silence_is_long_enough() {
+    let mut talk = talk();
+    talk.voice(960).silence(192).gives(&[guess(1)]);
+    talk.words(1, "hello there");
+    talk.put(Input::EndOfSpeech).gives(&[ENDED, Output::Answer { turn: 1 }]);
+    // Who goes on was cut off, and is heard out.
+    talk.silence(64).voice(128).gives(&[Output::Forget { turn: 1 }, BEGAN]);
+    // Before words were asked for they are asked for now.
+    let mut patient = with(Settings { guess_silence: Duration::from_millis(384), ..settings() });
+    patient.voice(960).silence(192).gives(&[]);
+    patient.put(Input::EndOfSpeech).gives(&[guess(1), ENDED, Output::Answer { turn: 1 }]);
+}
+
+#[test]
+fn an_end_that_our_own_ears_do_not_hear_is_none() {
+    let mut talk = talk();
+    talk.put(Input::EndOfSpeech).gives(&[]);
+    talk.voice(960).put(Input::EndOfSpeech).gives(&[]);
+    talk.silence(96).put(Input::EndOfSpeech).gives(&[]);
+    // Whether it is an interruption at all has to be known first.
+    talk.speaking().silence(320).voice(128);
+    talk.silence(192).put(Input::EndOfSpeech).gives(&[]);
+    talk.words(2, "stop").put(Input::EndOfSpeech).gives(&[ENDED, Output::Answer { turn: 2 }]);
+}
+
+#[test]
 fn what_may_be_the_beginning_of_more_is_waited_for_but_not_for_long() {
     let mut talk = talk();
     talk.voice(320).silence(384);
@@ -403,6 +429,7 @@ enum Step {
     Sound(f32, bool, u64),
     Nothing(u64),
     Words(u64, &'static str),
+    EndOfSpeech,
     Speaking(bool),
     Finished,
     Preparing,
@@ -415,6 +442,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0.0_f32..1.0, prop::bool::weighted(0.1), 32_u64..1500).prop_map(|(v, e, ms)| Step::Sound(v, e, ms)),
         1 => (0_u64..12_000).prop_map(Step::Nothing),
         3 => (0_u64..3, prop::sample::select(vec!["", "mhm", "yes please"])).prop_map(|(back, text)| Step::Words(back, text)),
+        1 => Just(Step::EndOfSpeech),
         2 => prop::bool::weighted(0.2).prop_map(Step::Speaking),
         2 => Just(Step::Finished),
         1 => Just(Step::Preparing),
@@ -436,6 +464,7 @@ proptest! {
                 Step::Sound(voice, echo, ms) => talk.sound(voice, echo, ms),
                 Step::Nothing(ms) => talk.nothing(ms),
                 Step::Words(back, text) => talk.words(newest.max(back) - back, text),
+                Step::EndOfSpeech => talk.put(Input::EndOfSpeech),
                 Step::Speaking(protected) => talk.put(Input::Speaking { protected }),
                 Step::Finished => talk.put(Input::Finished),
                 Step::Preparing => talk.put(Input::Preparing),

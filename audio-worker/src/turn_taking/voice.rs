@@ -22,7 +22,7 @@ const UNSURE: u8 = 3;
 const RESUMES: Duration = Duration::from_millis(64);
 
 /// A run that has not become a turn, or was one, is forgotten after so much silence.
-const FORGOTTEN: Duration = Duration::from_millis(160);
+pub(super) const FORGOTTEN: Duration = Duration::from_millis(160);
 
 /// The newest run of voice.
 #[derive(Debug, Default)]
