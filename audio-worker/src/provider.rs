@@ -9,8 +9,10 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::dsp::SampleRate;
+use listening::Listening;
 
 pub mod cached_voice;
+pub mod deepgram;
 pub mod endpoint;
 mod exchange;
 mod fault;
@@ -19,6 +21,7 @@ pub mod http;
 mod intake;
 mod language;
 mod mp3;
+pub mod listening;
 pub mod openai;
 mod sse;
 mod voice_body;
@@ -41,6 +44,12 @@ pub trait SpeechToText: fmt::Debug + Send + Sync {
     /// Whether it takes the caller's sound as it came: [`Speech::mulaw`] is kept for it then.
     fn wants_native(&self) -> bool {
         false
+    }
+
+    /// Begins to listen to a call while it goes on, in `language` (BCP 47; empty when it is not known). `earlier` is sound
+    /// that was heard already, mu-law at 8 kHz. None when it takes whole stretches alone.
+    fn listen(&self, _language: &str, _earlier: Bytes) -> Option<Box<dyn Listening>> {
+        None
     }
 
     /// Opens a connection ahead of the first request, when there is none.

@@ -39,11 +39,11 @@ pub(super) fn of_status(status: StatusCode) -> Option<Fault> {
     }
 }
 
-/// What a provider says of its error, as OpenAI, Google, ElevenLabs, FastAPI and Ollama put it; none where that cannot be told.
+/// What a provider says of its error, as OpenAI, Google, ElevenLabs, FastAPI, Ollama and Deepgram put it; none where that cannot be told.
 pub(super) fn message(body: &[u8], secrets: &Secrets) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let (problem, detail) = (&body["error"], &body["detail"]);
-    let places = [&problem["message"], problem, &body["message"], &detail["message"], detail];
+    let places = [&problem["message"], problem, &body["message"], &detail["message"], detail, &body["err_msg"]];
     let message = places.into_iter().find_map(Value::as_str)?;
     told(message, secrets)
 }

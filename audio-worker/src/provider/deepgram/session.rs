@@ -1,0 +1,212 @@
+//! One call's socket to Deepgram: sound and orders out, what was understood in.
+//!
+//! A task of the runtime that begins it reads and writes, so that the connection is kept alive while nobody asks; it
+//! ends, within [`CLOSE_LIMIT`], when the session is dropped.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use http::Request;
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+
+use super::message;
+use crate::provider::{
+    Fault, ProviderError,
+    fault::error,
+    http::Client,
+    listening::{Listening, Recognised},
+    websocket,
+};
+
+/// Most sound that waits to be sent: 5 s of mu-law.
+const MAX_QUEUED_BYTES: usize = 5 * 8000;
+/// Most pieces of it: 20 ms each, and orders between them.
+const MAX_ORDERS: usize = 512;
+/// Messages that wait for whoever asked. When they are too many, the socket is not read.
+const MAX_EVENTS: usize = 64;
+/// Most sound in one message: 1 s.
+const PIECE_BYTES: usize = 8000;
+/// Without sound for so long the server is told that we are there; it gives up after 10 s (`NET-0001`).
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long one message may take to leave.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// How long the server may take to end a session that is over.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// So many messages in a row that cannot be read end the session.
+const MAX_UNREADABLE: u32 = 10;
+
+enum Order {
+    Sound(Bytes),
+    Finalize,
+}
+
+/// A session that is open, or is being opened.
+pub(super) struct Session {
+    orders: mpsc::Sender<Order>,
+    found: mpsc::Receiver<Result<Recognised, ProviderError>>,
+    queued: Arc<AtomicUsize>,
+    /// Too much waits to be sent.
+    overflow: bool,
+}
+
+impl Session {
+    /// Begins with `earlier` sound; `limit` is for opening the connection.
+    pub(super) fn begin(client: Client, request: Request<()>, limit: Duration, earlier: Bytes) -> Self {
+        let (orders, taken) = mpsc::channel(MAX_ORDERS);
+        let (events, found) = mpsc::channel(MAX_EVENTS);
+        let queued = Arc::<AtomicUsize>::default();
+        let sending = Sending { orders: taken, queued: Arc::clone(&queued) };
+        tokio::spawn(async move {
+            if let Err(error) = converse(&client, request, limit, earlier, sending, &events).await {
+                // Nobody listens when it cannot be sent.
+                let _ = events.send(Err(error)).await;
+            }
+        });
+        Self { orders, found, queued, overflow: false }
+    }
+
+    fn order(&mut self, order: Order) {
+        if matches!(self.orders.try_send(order), Err(mpsc::error::TrySendError::Full(_))) {
+            self.overflow = true;
+        }
+    }
+}
+
+impl Listening for Session {
+    fn feed(&mut self, codes: &[u8]) {
+        // A message without sound would end the session.
+        if codes.is_empty() || self.overflow {
+            return;
+        }
+        if self.queued.fetch_add(codes.len(), Ordering::Relaxed) + codes.len() > MAX_QUEUED_BYTES {
+            self.overflow = true;
+            return;
+        }
+        self.order(Order::Sound(Bytes::copy_from_slice(codes)));
+    }
+
+    fn finalize(&mut self) {
+        self.order(Order::Finalize);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Recognised, ProviderError>> {
+        if self.overflow {
+            return Poll::Ready(Err(error(Fault::Timeout, "5 s of sound could not be sent")));
+        }
+        let found = self.found.poll_recv(cx);
+        found.map(|found| found.unwrap_or_else(|| Err(error(Fault::Unreachable, "the session was given up"))))
+    }
+}
+
+/// What is to be sent.
+struct Sending {
+    orders: mpsc::Receiver<Order>,
+    queued: Arc<AtomicUsize>,
+}
+
+type Events = mpsc::Sender<Result<Recognised, ProviderError>>;
+
+async fn converse(
+    client: &Client,
+    request: Request<()>,
+    limit: Duration,
+    earlier: Bytes,
+    sending: Sending,
+    events: &Events,
+) -> Result<(), ProviderError> {
+    let socket = tokio::select! {
+        opened = websocket::open(client, request, limit) => opened?,
+        () = events.closed() => return Ok(()),
+    };
+    let (mut sink, mut stream) = socket.split();
+    tokio::select! {
+        written = write(&mut sink, earlier, sending) => written?,
+        broken = read(&mut stream, events) => return Err(broken),
+    }
+    // What comes now is of no interest; whoever ends the connection first has lost nothing.
+    let rest = async { while let Some(Ok(_)) = stream.next().await {} };
+    tokio::select! {
+        () = rest => {}
+        () = sleep(CLOSE_LIMIT) => {}
+    }
+    Ok(())
+}
+
+/// Sends what is to be sent, until the session is over.
+async fn write(
+    sink: &mut (impl Sink<Message, Error = SocketError> + Unpin),
+    earlier: Bytes,
+    mut sending: Sending,
+) -> Result<(), ProviderError> {
+    for piece in earlier.chunks(PIECE_BYTES) {
+        send(sink, Message::Binary(earlier.slice_ref(piece))).await?;
+    }
+    loop {
+        match timeout(KEEP_ALIVE, sending.orders.recv()).await {
+            Ok(Some(Order::Sound(codes))) => {
+                let bytes = codes.len();
+                send(sink, Message::Binary(codes)).await?;
+                sending.queued.fetch_sub(bytes, Ordering::Relaxed);
+            }
+            Ok(Some(Order::Finalize)) => send(sink, Message::text(r#"{"type":"Finalize"}"#)).await?,
+            Ok(None) => return send(sink, Message::text(r#"{"type":"CloseStream"}"#)).await,
+            Err(_) => send(sink, Message::text(r#"{"type":"KeepAlive"}"#)).await?,
+        }
+    }
+}
+
+async fn send(
+    sink: &mut (impl Sink<Message, Error = SocketError> + Unpin),
+    message: Message,
+) -> Result<(), ProviderError> {
+    match timeout(WRITE_LIMIT, sink.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(broken)) => Err(error(Fault::Unreachable, &format!("cannot send: {broken}"))),
+        Err(_) => Err(error(Fault::Timeout, "nothing is taken")),
+    }
+}
+
+/// Tells what comes, until the connection ends.
+async fn read(
+    stream: &mut (impl Stream<Item = Result<Message, SocketError>> + Unpin),
+    events: &Events,
+) -> ProviderError {
+    let mut unreadable = 0;
+    while let Some(message) = stream.next().await {
+        let told = match message {
+            Ok(Message::Text(text)) => message::read(&text),
+            Ok(Message::Close(Some(frame))) => return message::closed(frame.code.into(), &frame.reason),
+            Ok(Message::Close(None)) => break,
+            Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(Vec::new()),
+            Err(SocketError::Utf8(_) | SocketError::Capacity(_)) => {
+                return error(Fault::Malformed, "a message that is no text, or too long a one");
+            }
+            Err(broken) => return error(Fault::Unreachable, &format!("broke off: {broken}")),
+        };
+        let told = match told {
+            Ok(told) => told,
+            Err(failed) => return failed,
+        };
+        for event in told {
+            unreadable = if matches!(event, Recognised::Unreadable(_)) { unreadable + 1 } else { 0 };
+            if unreadable > MAX_UNREADABLE {
+                return error(Fault::Malformed, "nothing that can be read");
+            }
+            // Nobody listens when it cannot be sent: the other half ends the session.
+            let _ = events.send(Ok(event)).await;
+        }
+    }
+    error(Fault::Unreachable, "the connection ended")
+}
