@@ -26,7 +26,7 @@ pub mod tools;
 
 pub use report::{AgentStats, Report, Speaker, Stage, ToolReport, Turn, Verdict};
 pub use roster::Roster;
-pub use talk::{Cast, Talk};
+pub use talk::{Cast, Endpoint, LiveSettings, Talk};
 
 /// What an agent is told. It must take each at once: what it cannot use now it keeps, within a bound of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

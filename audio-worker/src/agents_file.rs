@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 mod agent;
 mod family;
+mod listening;
 mod phrases;
 mod reader;
 mod settings;
@@ -19,7 +20,7 @@ pub use family::provider;
 use reader::{Reader, Section};
 pub use settings::{
     AgentSettings, DefaultKey, Defaults, Format, Hearing, Kind, PipelineSettings, Provider, ResultsSettings,
-    StageSettings, SurveySettings, Talk, Thinking, Voice,
+    StageSettings, Streaming, SurveySettings, Talk, Thinking, Voice,
 };
 pub use stage::address;
 

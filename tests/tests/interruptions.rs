@@ -104,6 +104,7 @@ async fn ten_minutes_of_them_do_not_either() {
 async fn talk_through(minutes: usize) {
     let cast = Cast {
         speech_to_text: Arc::new(NoWords),
+        live: LiveSettings::default(),
         text_to_speech: Arc::new(Voice),
         turn: Settings::default(),
         language: String::new(),

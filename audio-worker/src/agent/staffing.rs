@@ -16,6 +16,7 @@ use crate::{
     provider::{
         Chat, Coding, SpeechToText, TextToSpeech,
         cached_voice::CachedVoice,
+        deepgram,
         http::Client,
         openai::{self, Server, SettingsError, chat, speech, transcriptions},
     },
@@ -66,6 +67,7 @@ fn employ<P: Send + Sync + 'static>(
 fn cast(talk: &file::Talk, language: &str, client: &Client) -> Result<Arc<Cast>, SettingsError> {
     Ok(Arc::new(Cast {
         speech_to_text: hearing(&talk.speech_to_text, client)?,
+        live: talk.speech_to_text.options.live,
         text_to_speech: Arc::new(CachedVoice::new(voice(&talk.text_to_speech, client)?)),
         turn: talk.turn.clone(),
         language: language.to_owned(),
@@ -102,6 +104,12 @@ fn serves(provider: Provider) -> Result<(), SettingsError> {
 }
 
 fn hearing(stage: &StageSettings<file::Hearing>, client: &Client) -> Result<Arc<dyn SpeechToText>, SettingsError> {
+    if stage.provider == Provider::Deepgram {
+        let file::Streaming { endpointing, utterance_end, keyterms } = stage.options.streaming.clone();
+        let (server, model) = (server(stage), stage.model.clone());
+        let settings = deepgram::Settings { server, model, endpointing, utterance_end, keyterms };
+        return deepgram::speech_to_text(client, &settings);
+    }
     serves(stage.provider)?;
     let (prompt, temperature) = (stage.options.prompt.clone(), stage.options.temperature);
     let model = stage.model.clone();

@@ -34,12 +34,16 @@ use crate::{
 
 mod clauses;
 mod floor;
+mod live_words;
 mod playing;
 mod prepared;
 mod reply;
 mod speech;
 mod spoken;
+mod words;
 
+use live_words::LiveWords;
+pub use live_words::{Endpoint, LiveSettings};
 use playing::Playing;
 use prepared::Prepared;
 use reply::{Given, Reply};
@@ -59,6 +63,8 @@ const MAX_TRACED: u32 = 1000;
 pub struct Cast {
     /// Finds the words.
     pub speech_to_text: Arc<dyn SpeechToText>,
+    /// How it is used, where it listens while the caller speaks.
+    pub live: LiveSettings,
     /// Speaks.
     pub text_to_speech: Arc<dyn TextToSpeech>,
     /// How turns are taken.
@@ -83,6 +89,10 @@ pub struct Talk {
     echo: EchoGuard,
     floor: TurnTaking,
     speech: SpeechBuffer,
+    /// A recogniser that listens while the caller speaks, where there is one.
+    live: Option<LiveWords>,
+    /// What was last told of what the caller says.
+    said_so_far: String,
     history: History,
     /// What is being prepared, heard by nobody yet.
     prepared: Option<Prepared>,
@@ -130,6 +140,8 @@ impl Talk {
             echo: EchoGuard::default(),
             floor: TurnTaking::new(cast.turn.clone(), began),
             speech: SpeechBuffer::new(cast.turn.max_utterance, cast.speech_to_text.wants_native()),
+            live: LiveWords::begin(&cast.speech_to_text, language, cast.live, began),
+            said_so_far: String::new(),
             history: History::default(),
             prepared: None,
             reply: None,
@@ -155,7 +167,8 @@ impl Talk {
 
     /// Everything that was prepared, is said or goes on is looked at; true when something came of it.
     fn look(&mut self, cx: &mut Context<'_>, at: Instant) -> bool {
-        let mut moved = self.poll_words(cx, at);
+        let mut moved = self.poll_live(cx, at);
+        moved |= self.poll_words(cx, at);
         let (cast, language) = (&self.cast, &self.language);
         if let Some(reply) = self.prepared.as_mut().and_then(|prepared| prepared.reply.as_mut()) {
             moved |= reply.poll(cx, &*cast.text_to_speech, language, at);
@@ -260,8 +273,13 @@ impl Agent for Talk {
     fn hear(&mut self, heard: Heard<'_>) {
         let at = now();
         match heard {
-            Heard::Mulaw(_) | Heard::Audio(_) | Heard::Gap(_) if self.ending => {}
-            Heard::Mulaw(codes) => self.speech.push_native(codes),
+            Heard::Mulaw(_) | Heard::Audio(_) | Heard::Gap(_) if self.ending => self.live = None,
+            Heard::Mulaw(codes) => {
+                self.speech.push_native(codes);
+                if let Some(live) = &mut self.live {
+                    live.feed(codes);
+                }
+            }
             Heard::Audio(pcm) => {
                 let (floor, speech, guard) = (&mut self.floor, &mut self.speech, &mut self.echo);
                 let playing = self.playing.echoing(at);
@@ -275,6 +293,9 @@ impl Agent for Talk {
             }
             Heard::Gap(ms) => {
                 self.speech.gap_native(ms);
+                if let Some(live) = &mut self.live {
+                    live.gap(ms);
+                }
                 let (floor, speech, guard) = (&mut self.floor, &mut self.speech, &mut self.echo);
                 self.ears.gap(ms, |voice, window| {
                     speech.push(window, floor.records());
@@ -299,6 +320,9 @@ impl Agent for Talk {
             }
             Heard::Notice(kind, value) => self.brain.notice(kind, value),
             Heard::Held(held) => self.on_held(held, at),
+        }
+        if let Some(live) = &mut self.live {
+            live.voice(self.floor.last_voice());
         }
         self.carry_out(at);
     }

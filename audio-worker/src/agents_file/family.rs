@@ -160,7 +160,7 @@ const DEEPGRAM: Family = Family {
         url: "https://api.deepgram.com/v1",
         model: "nova-3",
         has_models_of_its_own: false,
-        options: &[],
+        options: &["endpoint", "endpointing_ms", "utterance_end_ms", "finalize_wait_ms", "keyterms"],
     }),
     chat: None,
     text_to_speech: None,

@@ -6,7 +6,7 @@ use telemetry::Sensitive;
 use url::Url;
 
 use crate::{
-    agent::{survey, text::Text},
+    agent::{LiveSettings, survey, text::Text},
     dsp::SampleRate,
     provider::Limits,
     turn_taking,
@@ -132,6 +132,28 @@ pub struct Hearing {
     pub prompt: Option<String>,
     /// Randomness, 0 to 1.
     pub temperature: Option<f64>,
+    /// How a recogniser is used that listens while the caller speaks.
+    pub live: LiveSettings,
+    /// What such a one is told.
+    pub streaming: Streaming,
+}
+
+/// What a recogniser is told that listens while the caller speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Streaming {
+    /// Silence after which it takes a stretch as final.
+    pub endpointing: Duration,
+    /// Time without words after which it takes the speech as over.
+    pub utterance_end: Duration,
+    /// Words that are likely, to help it hear them.
+    pub keyterms: Vec<String>,
+}
+
+impl Default for Streaming {
+    /// Deepgram's own, but for its 10 ms of silence, which is a hole within a word.
+    fn default() -> Self {
+        Self { endpointing: Duration::from_millis(300), utterance_end: Duration::from_secs(1), keyterms: Vec::new() }
+    }
 }
 
 /// Options of chat.

@@ -5,6 +5,7 @@ use url::{Host, Url};
 
 use super::{
     family::{self, Service},
+    listening,
     reader::{Reader, Section},
     settings::{DefaultKey, Defaults, FIRST, Hearing, Provider, StageSettings, Thinking, WHOLE, ms},
 };
@@ -25,7 +26,15 @@ macro_rules! stage_keys {
 
 const EVERY: &[&str] = stage_keys![];
 
-pub(super) const SPEECH_TO_TEXT_KEYS: &[&str] = stage_keys!["prompt", "temperature"];
+pub(super) const SPEECH_TO_TEXT_KEYS: &[&str] = stage_keys![
+    "prompt",
+    "temperature",
+    "endpoint",
+    "endpointing_ms",
+    "utterance_end_ms",
+    "finalize_wait_ms",
+    "keyterms"
+];
 pub(super) const CHAT_KEYS: &[&str] = stage_keys!["temperature", "top_p", "max_tokens"];
 pub(super) const TEXT_TO_SPEECH_KEYS: &[&str] = stage_keys![
     "voice",
@@ -51,6 +60,8 @@ pub(super) fn speech_to_text(
     let options = Hearing {
         prompt: reader.string(&section, "prompt", MAX_HINT_CHARS, false),
         temperature: reader.decimal(&section, "temperature", 0.0..=1.0),
+        live: listening::live(reader, &section),
+        streaming: listening::streaming(reader, &section),
     };
     stage(reader, &section, (Stage::SpeechToText, provider), defaults, options)
 }

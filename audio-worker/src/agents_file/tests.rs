@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    agent::survey::{self, Value, Wanted},
+    agent::{
+        Endpoint, LiveSettings,
+        survey::{self, Value, Wanted},
+    },
     dsp::SampleRate,
     provider::Limits,
 };
@@ -228,6 +231,31 @@ fn a_default_key_may_be_in_a_file() {
 }
 
 #[test]
+fn a_recogniser_that_listens_is_read() {
+    let agents = read(
+        r#"
+        [agent.a]
+        kind = "pipeline"
+        instructions = "x"
+        [agent.a.speech_to_text]
+        provider = "deepgram"
+        key = "SPEECH_KEY"
+        endpoint = "provider"
+        endpointing_ms = 250
+        utterance_end_ms = 1200
+        finalize_wait_ms = 400
+        keyterms = ["Tandem", "mu-law"]
+        "#,
+    );
+    let stage = &pipeline(&agents, 0).talk.speech_to_text;
+    assert_eq!((stage.url.as_str(), stage.model.as_str()), ("https://api.deepgram.com/v1", "nova-3"));
+    let ms = Duration::from_millis;
+    assert_eq!(stage.options.live, LiveSettings { endpoint: Endpoint::Provider, finalize_wait: ms(400) });
+    let keyterms = vec!["Tandem".to_owned(), "mu-law".to_owned()];
+    assert_eq!(stage.options.streaming, Streaming { endpointing: ms(250), utterance_end: ms(1200), keyterms });
+}
+
+#[test]
 fn a_survey_is_read() {
     let agents = read(
         r#"
@@ -315,6 +343,17 @@ fn every_mistake_has_its_line_and_its_cure() {
             7,
             "speed must be a number from 0.7 to 1.2",
         ),
+        (
+            "[agent.a.speech_to_text]\nprovider = \"deepgram\"\nkey = \"SPEECH_KEY\"\nutterance_end_ms = 500",
+            7,
+            "utterance_end_ms must be a whole number from 1000 to 5000",
+        ),
+        (
+            "[agent.a.speech_to_text]\nprovider = \"deepgram\"\nkey = \"SPEECH_KEY\"\nendpoint = \"theirs\"",
+            7,
+            "endpoint must be one of \"own\", \"provider\"",
+        ),
+        ("[agent.a.speech_to_text]\nkeyterms = [\"Tandem\"]", 5, "openai knows no keyterms"),
         ("[agent.a.chat]\nkey = \"sk-proj-s3cret\"", 5, "the key itself must not stand in this file"),
         ("[agent.a.chat]\nkey = \"NOT_SET\"", 5, "key names an environment variable that is not set"),
         ("[agent.a.chat]\nkey_file = \"/nowhere\"", 5, "key_file cannot be read"),

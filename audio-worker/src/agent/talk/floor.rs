@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Prepared, Reply, Stage, Talk, reply::say};
+use super::{LiveWords, Prepared, Reply, Stage, Talk, reply::say};
 use crate::{
     agent::{
         Act,
         brain::Farewell,
         report::{Report, Speaker, Turn},
     },
-    provider::{Message, Role, Speech},
+    provider::{Message, Role},
     traces::TurnSpans,
     turn_taking::{Input, Output},
 };
@@ -27,9 +27,7 @@ impl Talk {
             match output {
                 Output::Speech { began } => self.acts.push_back(Act::Report(Report::Speech { began })),
                 Output::Guess { turn, probe } => {
-                    let (pcm, mulaw) = (self.speech.take(), self.speech.take_native());
-                    let speech = Speech { pcm, mulaw, language: self.language.clone() };
-                    let words = self.cast.speech_to_text.transcribe(speech);
+                    let words = self.look_for_words(probe, at);
                     let mut prepared = Prepared::guess(turn, probe, words, self.floor.last_voice());
                     if !probe && self.traceable > 0 {
                         prepared.spans = self.trace.map(TurnSpans::begin);
@@ -123,8 +121,7 @@ impl Talk {
         if prepared.released {
             self.brain.commit();
         }
-        let said = Report::Said { by: Speaker::Caller, text, is_final: false, interrupted: false };
-        self.acts.push_back(Act::Report(said));
+        self.tell_so_far(text);
     }
 
     /// Lets what was prepared be heard, when it is time and there is something.
@@ -140,7 +137,7 @@ impl Talk {
             let said = Report::Said { by: Speaker::Caller, text: said, is_final: true, interrupted: false };
             self.acts.push_back(Act::Report(said));
         }
-        self.speech.end_turn();
+        self.end_speech();
         if reply.made_ms() == 0 {
             // Nothing to say, or nobody who could; how the call goes on is said by the end of it.
             let mut reply = reply;
@@ -266,7 +263,10 @@ impl Talk {
             // What it has to say of its own accord waits for the end of the hold.
             self.prepared = self.prepared.take().filter(|prepared| prepared.turn == 0);
         }
-        self.speech.end_turn();
+        self.end_speech();
+        if let Some(live) = &mut self.live {
+            live.forget();
+        }
         self.floor.handle(Input::Held, at);
         if !held && self.prepared.is_some() {
             self.floor.handle(Input::Preparing, at);
@@ -284,7 +284,11 @@ impl Talk {
     /// Sleeps until the next deadline; true when one has passed.
     pub(super) fn wait(&mut self, cx: &mut Context<'_>, at: Instant) -> bool {
         let floor = if self.ending || self.held { None } else { self.floor.poll_timeout() };
-        let next = [floor, self.playing.deadline()].into_iter().flatten().min();
+        let live = self.live.as_ref().and_then(LiveWords::deadline);
+        if live.is_some_and(|live| live <= at) {
+            return true;
+        }
+        let next = [floor, self.playing.deadline(), live].into_iter().flatten().min();
         if next.is_some_and(|next| next <= at) {
             self.floor.handle(Input::Tick, at);
             self.carry_out(at);

@@ -77,6 +77,11 @@ impl SpeechBuffer {
         self.codes.as_mut().map_or_else(Bytes::new, |codes| Bytes::copy_from_slice(codes.make_contiguous()))
     }
 
+    /// How much it is, in ms.
+    pub(super) fn ms(&self) -> u64 {
+        (self.pcm.len() / PER_MS) as u64
+    }
+
     /// The turn is over.
     pub(super) fn end_turn(&mut self) {
         self.pcm.clear();

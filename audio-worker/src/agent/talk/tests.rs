@@ -143,9 +143,19 @@ fn call(words: &[Result<&'static str, Fault>]) -> Call {
 
 fn broken(words: &[Result<&'static str, Fault>], mute: Option<&'static str>) -> Call {
     let ears = Arc::new(Ears(Mutex::new(words.iter().copied().collect()), Mutex::default()));
+    seat(ears.clone(), ears, mute, LiveSettings::default())
+}
+
+fn seat(
+    speech_to_text: Arc<dyn SpeechToText>,
+    ears: Arc<Ears>,
+    mute: Option<&'static str>,
+    live: LiveSettings,
+) -> Call {
     let told: Arc<Mutex<Told>> = Arc::default();
     let cast = Cast {
-        speech_to_text: ears.clone(),
+        speech_to_text,
+        live,
         text_to_speech: Arc::new(Mouth(Mutex::new(mute))),
         // What the times below are written for, whatever the defaults are.
         turn: Settings {
@@ -167,6 +177,7 @@ impl Call {
     /// The caller is this loud for so long.
     async fn sound(&mut self, level: i16, ms: u64) -> &mut Self {
         for _ in 0..ms / 20 {
+            self.talk.hear(Heard::Mulaw(&[0xff; 160]));
             self.talk.hear(Heard::Audio(&[level; 320]));
             self.drain();
             self.play();
@@ -447,3 +458,5 @@ async fn a_hold_forgets_what_was_on_its_way_and_the_brain_is_told_of_the_end() {
     drop(call);
     assert!(told.lock().unwrap().over);
 }
+
+mod streaming;
