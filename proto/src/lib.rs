@@ -1,13 +1,14 @@
-//! The contract between the gateway and the audio-worker, `tandem.voice.v1`.
+//! The contracts: between the gateway and the audio-worker, `tandem.voice.v1`, and between the worker and an agent that is
+//! a service of its own, `tandem.agent.v1`.
 //!
-//! Everything but the codec is generated from `tandem/voice/v1/*.proto`; those files are where messages and fields
-//! are documented.
+//! Everything but the codec is generated from `tandem/*/v1/*.proto`; those files are where messages and fields are
+//! documented.
 
 mod codec;
 
 pub use codec::FrameCodec;
 
-/// Version 1 of the contract.
+/// Version 1 of the contract of the pair.
 #[allow(
     clippy::doc_lazy_continuation,
     clippy::doc_overindented_list_items,
@@ -18,5 +19,22 @@ pub mod v1 {
     tonic::include_proto!("tandem.voice.v1");
 }
 
-/// The encoded `FileDescriptorSet` of the contract, for gRPC reflection.
+/// The contract of a worker and an agent.
+pub mod agent {
+    /// Version 1 of it.
+    #[allow(
+        clippy::doc_lazy_continuation,
+        clippy::doc_overindented_list_items,
+        rustdoc::invalid_html_tags,
+        reason = "generated code and its comments"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("tandem.agent.v1");
+    }
+
+    /// The encoded `FileDescriptorSet` of the contract, for the gRPC reflection of agents.
+    pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent_descriptor.bin"));
+}
+
+/// The encoded `FileDescriptorSet` of the pair's contract, for gRPC reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tandem_descriptor.bin"));
