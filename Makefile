@@ -17,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces speech proto-lint buf grpc neighbours scale bench-telemetry bench-tls bench-talk
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces speech browser proto-lint buf grpc neighbours scale bench-telemetry bench-tls bench-talk
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -128,6 +128,9 @@ traces: ## The trace of a call, through a real collector into a real store (need
 
 speech: ## Calls that are really spoken and understood (needs flite, sox and python3; fetches a recogniser)
 	.ci/speech
+
+browser: ## A spoken call in a real browser, and screenshots of its page (needs chromium, flite, sox and python3)
+	.ci/browser
 
 grpc: ## gRPC clients of two other makes against the worker (needs npm and python3; fetches both clients)
 	.ci/grpc

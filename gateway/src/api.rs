@@ -27,8 +27,8 @@ mod request;
 mod view;
 
 pub(crate) use access::Access;
-pub(crate) use request::NewCall;
 use request::{Change, Page, idempotency_key};
+pub(crate) use request::{NewBrowserCall, NewCall};
 pub(crate) use view::view;
 
 /// The description of this API, OpenAPI 3.1.
@@ -95,6 +95,7 @@ pub(crate) async fn change(around: Surroundings, id: String, asked: Asked) -> Re
         return Err(Problem::CallOver);
     }
     match change {
+        Change::Transfer(_) if record.from_browser => return Err(Problem::BrowserCall),
         Change::Transfer(to) => order(&record, Order::Transfer(to))?,
         Change::Instruct(what) => instruct(&around, &record, what).await?,
     }
@@ -115,8 +116,14 @@ pub(crate) async fn end(around: Surroundings, id: String, asked: Asked) -> Resul
     });
     let record = wanted.ok_or(Problem::CallUnknown)?;
     let is_told = record.is_over() || order(&record, Order::Hangup).is_ok();
+    if !is_told && record.from_browser {
+        around.calls.forget(record.call_sid.as_deref().unwrap_or_default());
+        around.registry.change(&id, |record, now| {
+            record.end_reason.get_or_insert("api_hangup");
+            ((), record.enter(Status::Canceled, now))
+        });
     // While Twilio is asked to place it there is nothing to end yet; whoever asks ends it then.
-    if !is_told && let Some(call_sid) = &record.call_sid {
+    } else if !is_told && let Some(call_sid) = &record.call_sid {
         // Twilio may throttle for longer than anybody waits for an answer; it is asked on.
         let Ok(ended) = timeout(PATIENCE, around.outbound.end(call_sid, End::Completed)).await else {
             return shown(&around.registry, &id, StatusCode::ACCEPTED);
@@ -207,7 +214,7 @@ fn record(around: &Surroundings, call: &NewCall) -> Result<Record, Problem> {
 }
 
 /// Nobody is called for an agent that no worker has.
-async fn check_agent(around: &Surroundings, agent: &str) -> Result<(), Problem> {
+pub(crate) async fn check_agent(around: &Surroundings, agent: &str) -> Result<(), Problem> {
     let known = around.dialer.agents().await.map_err(|_| Problem::NoWorker)?;
     if known.iter().any(|name| name == agent) {
         return Ok(());
@@ -233,6 +240,9 @@ async fn instruct(around: &Surroundings, record: &Record, what: Instruction) -> 
                 ((), None)
             });
             Ok(())
+        }
+        (Instructed::Unsupported(what), Instruction::Say(_)) if record.from_browser => {
+            Err(Problem::InstructionUnsupported(what))
         }
         // An agent without a voice: the carrier has one, at the price of a new stream.
         (Instructed::Unsupported(_), Instruction::Say(words)) => order(record, Order::CarrierSay(words)),
@@ -268,14 +278,14 @@ fn shown(registry: &Registry, id: &str, status: StatusCode) -> Result<Response, 
     Ok(answer(status, &view(&record, None, since_epoch())))
 }
 
-fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
+pub(crate) fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
     let mut response = Response::new(body.to_string().into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response
 }
 
-fn enter(around: &Surroundings, asked: &Asked) -> Result<access::Owner, Problem> {
+pub(crate) fn enter(around: &Surroundings, asked: &Asked) -> Result<access::Owner, Problem> {
     around.access.enter(&asked.headers, now())
 }
 

@@ -29,15 +29,19 @@ use crate::{
     socket::Socket,
     ticket, traces,
     twilio::message::Start,
-    worker::{Dialer, Happened, Link, to_wire},
+    worker::{Aside, Dialer, Happened, Link, to_wire},
 };
 
+mod admit;
 mod begin;
 mod end;
 mod news;
+mod page;
 
-use begin::{announced_trace, authorize, opening};
+pub(crate) use admit::{Knock, admit};
+use begin::{announced_trace, authorize, of_browser, opening};
 use news::Uncounted;
+pub(crate) use page::Page;
 
 /// Caller audio that waits for the worker and is worth a warning: 70 % of the queue's second.
 const CALLER_QUEUE_WARNING_SAMPLES: u64 = 5600;
@@ -76,11 +80,11 @@ pub(crate) const ANSWERED_BY: &str = "answered_by";
 const OPEN_INSTRUCTIONS: usize = 8;
 
 /// Runs one call to its end. Its panic ends here.
-pub(crate) async fn run(mut socket: Socket, place: Place, surroundings: Surroundings) {
+async fn run(mut socket: Socket, place: Place, surroundings: Surroundings, page: Option<Page>) {
     socket.record(surroundings.recorder.as_ref().and_then(Recorder::tape));
     let registry = surroundings.registry.clone();
     // Boxed: a task is as large as its largest moment, and holds what it moves twice.
-    let mut call = Box::new(Call::new(socket, place, surroundings));
+    let mut call = Box::new(Call::new(socket, place, surroundings, page));
     let reason = match AssertUnwindSafe(call.run()).catch_unwind().await {
         Ok(reason) => reason,
         Err(_) => EndReason::Panicked,
@@ -93,7 +97,7 @@ pub(crate) async fn run(mut socket: Socket, place: Place, surroundings: Surround
     }
     call.note_end(&reason);
     call.say_farewell().await;
-    call.close().await;
+    call.close(&reason).await;
     drop(call);
 }
 
@@ -111,6 +115,8 @@ struct Call {
     asked: Vec<(u64, oneshot::Sender<Instructed>)>,
     last_instruction: u64,
     trace: traces::Stream,
+    /// Of a browser; a phone has none.
+    page: Option<Page>,
     closed: bool,
     warned: bool,
 }
@@ -126,10 +132,18 @@ enum WorkerSide {
     Open(Link),
 }
 
+/// What comes from the worker's side.
+enum Came {
+    /// Something for the session.
+    Input(Input),
+    /// Something beside it.
+    Aside(Aside),
+}
+
 impl WorkerSide {
     /// What happens there next; with `wants_room`, also that it takes messages again.
-    async fn next(&mut self, wants_room: bool) -> Input {
-        match self {
+    async fn next(&mut self, wants_room: bool) -> Came {
+        Came::Input(match self {
             Self::None => std::future::pending().await,
             Self::Opening(opening) => match opening.await {
                 Ok(link) => {
@@ -143,18 +157,19 @@ impl WorkerSide {
             },
             Self::Open(link) => match link.next(wants_room).await {
                 Happened::Said(message) => Input::Worker(message),
+                Happened::Told(aside) => return Came::Aside(aside),
                 Happened::Room => Input::Tick,
                 Happened::Gone => {
                     *self = Self::None;
                     Input::WorkerGone
                 }
             },
-        }
+        })
     }
 }
 
 impl Call {
-    fn new(socket: Socket, place: Place, surroundings: Surroundings) -> Self {
+    fn new(socket: Socket, place: Place, surroundings: Surroundings, page: Option<Page>) -> Self {
         let began = now();
         Self {
             session: Session::new(began, surroundings.config.max_call),
@@ -169,6 +184,7 @@ impl Call {
             asked: Vec::new(),
             last_instruction: 0,
             trace: traces::Stream::none(),
+            page,
             closed: false,
             warned: false,
         }
@@ -200,7 +216,15 @@ impl Call {
             let input = tokio::select! {
                 biased;
                 input = poll_fn(|cx| self.socket.poll(cx)) => input,
-                input = self.side.next(wants_room) => input,
+                came = self.side.next(wants_room) => match came {
+                    Came::Input(input) => input,
+                    Came::Aside(aside) => {
+                        if let Some(page) = &mut self.page {
+                            page.tell(aside);
+                        }
+                        continue;
+                    }
+                },
                 Some(directive) = next(&mut self.directives) => {
                     self.direct(*directive);
                     continue;
@@ -221,7 +245,8 @@ impl Call {
             match command {
                 Command::Authorize(start) => {
                     self.call_sid = Some(start.call_sid.clone());
-                    let answer = authorize(&self.surroundings, &start);
+                    let kind = if self.page.is_some() { ticket::Kind::Browser } else { ticket::Kind::Phone };
+                    let answer = authorize(&self.surroundings, kind, &start);
                     match &answer {
                         Ok(()) => self.place.begin(&start.call_sid),
                         Err(refused) => {
@@ -237,6 +262,8 @@ impl Call {
                 Command::OpenWorker(start) => {
                     let dialer = Arc::clone(&self.surroundings.dialer);
                     let trace = self.trace.context();
+                    let is_browser = self.page.is_some();
+                    let start = if is_browser { of_browser(&self.surroundings.registry, start) } else { start };
                     let open = opening(start, &self.surroundings.config.default_agent, trace);
                     self.trace.agent(&open.agent);
                     let (metrics, tell, asked) = (self.surroundings.metrics.clone(), self.trace.worker_clock(), now());
@@ -254,10 +281,14 @@ impl Call {
                         let _ = self.asked.swap_remove(at).1.send(outcome);
                     }
                 }
-                Command::CloseSocket(code) => {
-                    self.socket.close(code);
-                    self.closed = true;
-                }
+                Command::CloseSocket(code) => match &mut self.page {
+                    // A page hears first what the worker still tells, and why it is over.
+                    Some(page) => page.closing = Some(code),
+                    None => {
+                        self.socket.close(code);
+                        self.closed = true;
+                    }
+                },
                 Command::Finished(reason) => return Some(reason),
             }
         }
@@ -272,7 +303,8 @@ impl Call {
             registry.stream_began(&start.call_sid, of("from"), of("to"));
         self.directives = Some(directives);
         // What the TwiML says is nearer than what the register says, and comes from other gateways too.
-        let parent = announced_trace(config, start).or(trace);
+        let told = if self.page.is_some() { None } else { announced_trace(config, start) };
+        let parent = told.or(trace);
         self.trace = traces::Stream::begin(parent, &start.call_sid, (&id, direction), invited);
         if trace.is_none()
             && let Some(trace) = parent.or_else(|| self.trace.context())
@@ -312,6 +344,11 @@ impl Call {
             if let Some(came) = came {
                 self.news.hops.agent.note(now() - came);
             }
+        }
+        while self.socket.is_writable()
+            && let Some(text) = self.page.as_mut().and_then(Page::poll)
+        {
+            self.socket.send(text);
         }
     }
 

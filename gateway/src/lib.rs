@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod admission;
 mod api;
+mod browser;
 mod call;
 mod callbacks;
 mod calls;

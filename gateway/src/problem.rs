@@ -13,7 +13,7 @@ use warp::{
 
 use crate::{carrier::CarrierError, outbound::guard::Reached, registry::Refusal, socket::BadHandshake};
 
-/// When a queue that is full is worth another try.
+/// When a queue or a gateway that is full is worth another try.
 const QUEUE_WAIT: Duration = Duration::from_secs(10);
 
 /// Why a request is not answered as it hoped.
@@ -31,6 +31,12 @@ pub(crate) enum Problem {
     Handshake(#[from] BadHandshake),
     #[error("this gateway holds as many media sockets as it takes, or is about to stop")]
     NoPlace,
+    #[error("there is no room for another call now ({0}); try again in a moment")]
+    NoRoom(&'static str),
+    #[error("this page is not the gateway's own: open it at {0}/call (TWILIO_VOICE_WEBHOOK_URL)")]
+    ForeignOrigin(String),
+    #[error("this is a call from a browser, which no carrier can hand to a number")]
+    BrowserCall,
     #[error("this gateway never saw that call, or has forgotten it; ids are listed by GET /v1/calls")]
     CallUnknown,
     #[error("the calls API is off; set API_TOKENS to turn it on")]
@@ -106,6 +112,9 @@ impl Problem {
             Self::Handshake(BadHandshake::NotAnUpgrade) => (StatusCode::UPGRADE_REQUIRED, "websocket_expected"),
             Self::Handshake(_) => (StatusCode::BAD_REQUEST, "handshake_invalid"),
             Self::NoPlace => (StatusCode::SERVICE_UNAVAILABLE, "gateway_full"),
+            Self::NoRoom(_) => (StatusCode::SERVICE_UNAVAILABLE, "gateway_full"),
+            Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "origin_foreign"),
+            Self::BrowserCall => (StatusCode::CONFLICT, "browser_call"),
             Self::CallUnknown => (StatusCode::NOT_FOUND, "call_unknown"),
             Self::ApiOff => (StatusCode::SERVICE_UNAVAILABLE, "api_off"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
@@ -150,7 +159,7 @@ impl Problem {
         {
             return Some(*wait);
         }
-        if matches!(self, Self::QueueFull) { Some(QUEUE_WAIT) } else { None }
+        if matches!(self, Self::QueueFull | Self::NoRoom(_)) { Some(QUEUE_WAIT) } else { None }
     }
 }
 

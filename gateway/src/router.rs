@@ -7,7 +7,8 @@ use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
 
 use crate::{
     api::{self, Asked},
-    call::Surroundings,
+    browser,
+    call::{Knock, Surroundings},
     callbacks,
     problem::{self, Problem},
     webhook::{self, Webhook},
@@ -75,14 +76,47 @@ pub(crate) fn routes(around: Surroundings) -> BoxedFilter<(Response,)> {
         .and(warp::ext::optional())
         .and(warp::ext::get())
         .map(|around, target: String, headers, upgrade, seat| {
-            answer(webhook::stream(around, &target, &headers, upgrade, seat))
+            answer(webhook::stream(around, &target, Knock { headers, upgrade, seat }))
         });
     let health = warp::path!("health").and(warp::get()).and(with.clone()).map(|around| webhook::health(&around));
 
     let twilio = incoming.or(after).unify().or(dialled).unify().or(outbound).unify().or(status).unify();
     let twilio = twilio.or(answering_machine).unify().or(stream_status).unify().or(stream).unify();
-    let all = twilio.or(health).unify().or(api_routes(with)).unify().or(wrong_method()).unify();
+    let has_browser = around.config.api.browser_calls;
+    let all = twilio.or(health).unify().or(api_routes(with.clone())).unify();
+    let all = all.or(browser_routes(with, has_browser)).unify().or(wrong_method(has_browser)).unify();
     all.recover(problem::recover).map(Reply::into_response).boxed()
+}
+
+/// Calls from browsers: the page, its tickets, its socket. Nothing of it is there unless it is on.
+fn browser_routes(
+    with: impl Filter<Extract = (Surroundings,), Error = Infallible> + Clone + Send + Sync + 'static,
+    is_on: bool,
+) -> BoxedFilter<(Response,)> {
+    let on = warp::any().and_then(move || async move { if is_on { Ok(()) } else { Err(warp::reject::not_found()) } });
+    let on = on.untuple_one();
+    let asked = raw_query().and(warp::header::headers_cloned());
+    let asked = asked
+        .and(warp::body::content_length_limit(MAX_JSON_BYTES).and(warp::body::bytes()).or(no_body()).unify())
+        .map(|query, headers, body| Asked { query, headers, body });
+    let create = warp::path!("v1" / "browser-calls").and(on).and(warp::post()).and(with.clone()).and(asked);
+    let create = create.then(async |around, asked| answer(browser::create(around, asked).await));
+    let stream = warp::path!("call" / "stream" / String)
+        .and(on)
+        .and(warp::get())
+        .and(with.clone())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional())
+        .and(warp::ext::get())
+        .map(|id: String, around, headers, upgrade, seat| {
+            answer(browser::stream(around, &id, Knock { headers, upgrade, seat }))
+        });
+    let name = warp::path!("call").map(String::new).or(warp::path!("call" / String)).unify();
+    let page = name.and(on).and(warp::get()).and(with).and(warp::header::headers_cloned());
+    let page = page.and_then(async |name: String, around: Surroundings, headers| {
+        browser::file(&name, &around.config, &headers).ok_or_else(warp::reject::not_found)
+    });
+    create.or(stream).unify().or(page).unify().boxed()
 }
 
 /// The calls API.
@@ -115,19 +149,19 @@ fn api_routes(
 }
 
 /// For requests to an address that takes other methods.
-fn wrong_method() -> BoxedFilter<(Response,)> {
+fn wrong_method(has_browser: bool) -> BoxedFilter<(Response,)> {
     let asked = warp::path::full().and(warp::method());
-    let refused = asked.and_then(async |path: warp::path::FullPath, method: http::Method| {
-        match methods(path.as_str()).filter(|allowed| !allowed.split(", ").any(|one| one == method.as_str())) {
-            Some(allowed) => Ok(Problem::Method { allowed }.into_response()),
-            None => Err(warp::reject()),
-        }
+    let refused = asked.map(move |path: warp::path::FullPath, method: http::Method| {
+        methods(path.as_str(), has_browser).filter(|allowed| !allowed.split(", ").any(|one| one == method.as_str()))
+    });
+    let refused = refused.and_then(async |allowed: Option<&'static str>| {
+        allowed.map(|allowed| Problem::Method { allowed }.into_response()).ok_or_else(warp::reject)
     });
     refused.boxed()
 }
 
 /// What an address takes, as in the header `Allow`.
-fn methods(path: &str) -> Option<&'static str> {
+fn methods(path: &str, has_browser: bool) -> Option<&'static str> {
     let path = path.strip_prefix('/')?;
     let segments: Vec<_> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
     match segments[..] {
@@ -136,6 +170,9 @@ fn methods(path: &str) -> Option<&'static str> {
         | ["voice", "outbound" | "status" | "amd", _]
         | ["call", "outbound"] => Some("POST"),
         ["voice", "stream"] | ["ws"] | ["ws", "twilio", _] | ["health"] | ["v1", "openapi.json"] => Some("GET"),
+        ["call"] | ["call", "stream", _] if has_browser => Some("GET"),
+        ["call", name] if has_browser && browser::has_file(name) => Some("GET"),
+        ["v1", "browser-calls"] if has_browser => Some("POST"),
         ["v1", "calls"] => Some("GET, POST"),
         ["v1", "calls", _] => Some("GET, PATCH, DELETE"),
         ["v1", "calls", _, "debug"] => Some("GET"),

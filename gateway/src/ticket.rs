@@ -1,6 +1,6 @@
 //! The one-time ticket: proof that a media stream was asked for by a webhook that we answered.
 //!
-//! `base64url(version, expiry, nonce, HMAC-SHA256(key, version ‖ expiry ‖ nonce ‖ CallSid))`. Pure: key, time and
+//! `base64url(kind, expiry, nonce, HMAC-SHA256(key, kind ‖ expiry ‖ nonce ‖ CallSid))`. Pure: key, time and
 //! nonce are arguments; that a nonce is spent once is for the caller to remember.
 
 use std::time::Duration;
@@ -19,7 +19,16 @@ pub const LIFETIME: Duration = Duration::from_secs(60);
 /// Random part of a ticket.
 pub type Nonce = [u8; 16];
 
-const VERSION: u8 = 1;
+/// Whose stream a ticket is for: its first byte, which is signed like the rest, so that neither passes for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A phone call's, announced by a webhook.
+    Phone = 1,
+    /// A browser's, announced by the calls API.
+    Browser = 2,
+}
+
 const SIGNED_BYTES: usize = 1 + 8 + 16;
 
 /// The key that mints and checks tickets; all replicas need the same.
@@ -65,10 +74,10 @@ impl Key {
     }
 
     /// Makes a ticket for a call at `now` (time since the Unix epoch).
-    pub fn mint(&self, call_sid: &str, now: Duration, nonce: Nonce) -> String {
+    pub fn mint(&self, kind: Kind, call_sid: &str, now: Duration, nonce: Nonce) -> String {
         let expiry = (now + LIFETIME).as_secs();
         let mut ticket = Vec::with_capacity(SIGNED_BYTES + 32);
-        ticket.push(VERSION);
+        ticket.push(kind as u8);
         ticket.extend(expiry.to_be_bytes());
         ticket.extend(nonce);
         if let Some(mac) = self.mac(&ticket, call_sid) {
@@ -80,16 +89,16 @@ impl Key {
     /// Checks a ticket of a call at `now`.
     ///
     /// # Errors
-    /// When it is not ours, of another call, or too old. The comparison takes the same time whatever differs.
-    pub fn check(&self, ticket: &str, call_sid: &str, now: Duration) -> Result<Good, Refused> {
+    /// When it is not ours, of another kind or call, or too old. The comparison takes the same time whatever differs.
+    pub fn check(&self, kind: Kind, ticket: &str, call_sid: &str, now: Duration) -> Result<Good, Refused> {
         let bytes = URL_SAFE_NO_PAD.decode(ticket).map_err(|_| Refused::Forged)?;
         let (signed, mac) = bytes.split_at_checked(SIGNED_BYTES).ok_or(Refused::Forged)?;
         let verified = self.mac(signed, call_sid).is_some_and(|expected| expected.verify_slice(mac).is_ok());
-        let [version, rest @ ..] = signed else { return Err(Refused::Forged) };
+        let [of_kind, rest @ ..] = signed else { return Err(Refused::Forged) };
         let (Some(expiry), Some(nonce)) = (rest.first_chunk::<8>(), rest.last_chunk::<16>()) else {
             return Err(Refused::Forged);
         };
-        if !verified || *version != VERSION {
+        if !verified || *of_kind != kind as u8 {
             return Err(Refused::Forged);
         }
         let expiry = u64::from_be_bytes(*expiry);
@@ -120,26 +129,43 @@ mod tests {
 
     #[test]
     fn a_ticket_is_good_for_its_call_and_its_time() {
-        let ticket = key("a").mint("CA1", NOW, [7; 16]);
+        let ticket = key("a").mint(Kind::Phone, "CA1", NOW, [7; 16]);
         assert!(ticket.len() < 500, "Twilio's limit for a parameter");
-        let good = key("a").check(&ticket, "CA1", NOW + LIFETIME).unwrap();
+        let good = key("a").check(Kind::Phone, &ticket, "CA1", NOW + LIFETIME).unwrap();
         assert_eq!(good, Good { nonce: [7; 16], expiry: 1_800_000_060 });
-        assert_eq!(key("a").check(&ticket, "CA2", NOW), Err(Refused::Forged));
-        assert_eq!(key("b").check(&ticket, "CA1", NOW), Err(Refused::Forged));
-        assert_eq!(key("a").check(&ticket, "CA1", NOW + Duration::from_secs(61)), Err(Refused::Expired));
+        assert_eq!(key("a").check(Kind::Phone, &ticket, "CA2", NOW), Err(Refused::Forged));
+        assert_eq!(key("b").check(Kind::Phone, &ticket, "CA1", NOW), Err(Refused::Forged));
+        assert_eq!(key("a").check(Kind::Phone, &ticket, "CA1", NOW + Duration::from_secs(61)), Err(Refused::Expired));
     }
 
     #[test]
     fn any_changed_byte_is_noticed() {
-        let ticket = key("a").mint("CA1", NOW, [7; 16]);
+        let ticket = key("a").mint(Kind::Phone, "CA1", NOW, [7; 16]);
         let bytes = URL_SAFE_NO_PAD.decode(&ticket).unwrap();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            assert_eq!(key("a").check(&URL_SAFE_NO_PAD.encode(changed), "CA1", NOW), Err(Refused::Forged), "byte {at}");
+            assert_eq!(
+                key("a").check(Kind::Phone, &URL_SAFE_NO_PAD.encode(changed), "CA1", NOW),
+                Err(Refused::Forged),
+                "byte {at}"
+            );
         }
         for nonsense in ["", "%", "AAAA", &ticket[..40]] {
-            assert_eq!(key("a").check(nonsense, "CA1", NOW), Err(Refused::Forged));
+            assert_eq!(key("a").check(Kind::Phone, nonsense, "CA1", NOW), Err(Refused::Forged));
+        }
+    }
+
+    #[test]
+    fn no_kind_passes_for_the_other() {
+        for (kind, other) in [(Kind::Phone, Kind::Browser), (Kind::Browser, Kind::Phone)] {
+            let ticket = key("a").mint(kind, "CA1", NOW, [7; 16]);
+            assert!(key("a").check(kind, &ticket, "CA1", NOW).is_ok());
+            assert_eq!(key("a").check(other, &ticket, "CA1", NOW), Err(Refused::Forged));
+            // Nor does one whose first byte was changed.
+            let mut bytes = URL_SAFE_NO_PAD.decode(&ticket).unwrap();
+            bytes[0] = other as u8;
+            assert_eq!(key("a").check(other, &URL_SAFE_NO_PAD.encode(bytes), "CA1", NOW), Err(Refused::Forged));
         }
     }
 }

@@ -1,25 +1,20 @@
 //! What Twilio asks over HTTP: verify, admit, answer TwiML.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use hyper::upgrade::OnUpgrade;
-use telemetry::{
-    shards::Seat,
-    traces::{TRACEPARENT, TraceContext},
-};
+use telemetry::traces::{TRACEPARENT, TraceContext};
 use tracing::Span;
-use warp::{Reply, reply::Response};
+use warp::reply::Response;
 
 use crate::{
     admission::{Reason, Refused},
-    call::{self, Surroundings, now, since_epoch},
+    call::{Knock, Surroundings, admit, now, since_epoch},
     config::{Config, Fallback, Overload, is_dialable},
     problem::Problem,
     registry::{After, Direction, Record, Status},
     routes::{self, Incoming},
-    socket::{self, BadHandshake, Socket},
     ticket::{self, Nonce},
     traces,
     twilio::{
@@ -239,31 +234,10 @@ fn handed_on(around: &Surroundings, call_sid: &str, signed: &Signed) -> Response
 }
 
 /// Twilio opens the media socket.
-pub(crate) fn stream(
-    around: Surroundings,
-    target: &str,
-    headers: &HeaderMap,
-    upgrade: Option<OnUpgrade>,
-    seat: Arc<Seat>,
-) -> Result<Response, Problem> {
-    let answer = socket::handshake(headers)?;
-    let upgrade = upgrade.ok_or(BadHandshake::NotAnUpgrade)?;
-    check(&around, around.config.origin.websocket(target), headers, Body::Empty)?;
-    let place = around.calls.admit().map_err(|refused| {
-        if refused.is_worth_a_line() {
-            tracing::warn!(reason = refused.reason.label(), count = refused.count, "media socket refused");
-        }
-        Problem::NoPlace
-    })?;
-    tokio::spawn(async move {
-        match Socket::accept(upgrade).await {
-            Ok(socket) => call::run(socket, place, around).await,
-            Err(error) => tracing::debug!(%error, "a handshake was not finished"),
-        }
-        // The call counted on its shard until here.
-        drop(seat);
-    });
-    Ok(answer.map(|()| "").into_response())
+pub(crate) fn stream(around: Surroundings, target: &str, knock: Knock) -> Result<Response, Problem> {
+    admit(around, knock, None, |around, headers| {
+        check(around, around.config.origin.websocket(target), headers, Body::Empty)
+    })
 }
 
 /// The documented body, exactly, its order included.
@@ -291,7 +265,7 @@ fn connect(
     let trace = TraceContext::of(span).map(|trace| trace.to_string());
     let mut nonce = Nonce::default();
     getrandom::fill(&mut nonce).map_err(|_| Problem::Internal)?;
-    let ticket = around.ticket_key.mint(call_sid, since_epoch(), nonce);
+    let ticket = around.ticket_key.mint(ticket::Kind::Phone, call_sid, since_epoch(), nonce);
     let stream = if is_voice {
         // A label for logs and proxies, fresh for each call; the ticket is the secret.
         format!("/ws/twilio/{:016x}", getrandom::u64().map_err(|_| Problem::Internal)?)

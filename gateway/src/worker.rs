@@ -11,7 +11,7 @@ use std::{
 };
 
 use proto::v1::{
-    self, CloseReason, ConverseRequest, ConverseResponse, converse_request, converse_response,
+    self, ConverseRequest, ConverseResponse, converse_request, converse_response,
     voice_service_client::VoiceServiceClient,
 };
 use telemetry::traces::{TRACEPARENT, TraceContext};
@@ -22,8 +22,12 @@ use tonic::{Code, Request, Status, Streaming, transport::Channel};
 use crate::{
     connector::{self, WorkerTls},
     fleet::{Fleet, Occupied, Worker, choose},
-    session::{EndReason, FromWorker, Instructed, Instruction, NoWorker, ToWorker},
+    session::{FromWorker, NoWorker, ToWorker},
 };
+
+mod wire;
+
+pub(crate) use wire::{Aside, Latencies, to_wire};
 
 /// HTTP/2 flow control for all calls of one connection. Measured: a small or adaptive window stalls hundreds of
 /// calls for good, so it is wide and fixed.
@@ -47,8 +51,6 @@ const AVOID_FULL: Duration = Duration::from_secs(1);
 const AVOID_REFUSED: Duration = Duration::from_secs(1);
 /// How long a worker that cannot be reached or is about to stop is left out.
 const AVOID_GONE: Duration = Duration::from_secs(5);
-/// Longest reason why an instruction was not taken.
-const MAX_DETAIL_CHARS: usize = 400;
 /// Largest message of a worker: a checkpoint and its frame.
 const MAX_MESSAGE_BYTES: usize = 128 << 10;
 
@@ -86,6 +88,8 @@ pub(crate) struct Link {
 pub(crate) enum Happened {
     /// It said something.
     Said(FromWorker),
+    /// It told something of the conversation, on which the call does not depend.
+    Told(Aside),
     /// Its stream takes messages again.
     Room,
     /// Its stream is over.
@@ -244,8 +248,8 @@ impl Link {
             };
             match response {
                 Ok(Some(response)) => {
-                    if let Some(message) = self.read(response) {
-                        return Happened::Said(message);
+                    if let Some(happened) = self.read(response) {
+                        return happened;
                     }
                 }
                 Ok(None) => return Happened::Gone,
@@ -258,11 +262,15 @@ impl Link {
     }
 
     /// Ends our side of the stream and waits until the worker ends its own: dropped at once, the stream would be reset,
-    /// and what was said last be lost.
-    pub(crate) async fn finish(self) {
+    /// and what was said last be lost. What it still tells of the conversation goes to `tell`.
+    pub(crate) async fn finish(self, mut tell: impl FnMut(Aside)) {
         let Self { up, mut down, .. } = self;
         drop(up);
-        while let Ok(Some(_)) = down.message().await {}
+        while let Ok(Some(response)) = down.message().await {
+            if let Some(aside) = response.message.and_then(wire::aside) {
+                tell(aside);
+            }
+        }
     }
 
     /// Room for one message; `None` when the stream takes none now.
@@ -275,31 +283,29 @@ impl Link {
         self.up.send(to_wire(message)).await.is_ok()
     }
 
-    fn read(&self, ConverseResponse { message }: ConverseResponse) -> Option<FromWorker> {
+    fn read(&self, ConverseResponse { message }: ConverseResponse) -> Option<Happened> {
         use converse_response::Message;
 
-        Some(match message? {
+        let said = match message? {
             Message::Audio(v1::AgentAudio { utterance, mulaw, .. }) => FromWorker::Audio { utterance, mulaw },
             Message::UtteranceEnd(v1::UtteranceEnd { utterance }) => FromWorker::UtteranceEnd(utterance),
             Message::Interrupt(v1::Interrupt { utterance }) => FromWorker::Interrupt(utterance),
             Message::Hangup(v1::Hangup { after_playback, .. }) => FromWorker::Hangup { after_playback },
             Message::Transfer(v1::Transfer { to, after_playback }) => FromWorker::Transfer { to, after_playback },
             Message::Instructed(v1::Instructed { id, outcome, detail }) => {
-                FromWorker::Instructed(id, instructed(outcome, detail))
+                FromWorker::Instructed(id, wire::instructed(outcome, detail))
             }
             Message::Draining(_) => {
                 self.occupied.0.avoid_for(AVOID_GONE);
                 return None;
             }
-            // Said once at the start, or for observers; the call does not depend on them.
-            Message::Ready(_)
-            | Message::Speech(_)
-            | Message::Transcript(_)
-            | Message::TurnMetrics(_)
-            | Message::Checkpoint(_) => {
-                return None;
+            aside @ (Message::Transcript(_) | Message::TurnMetrics(_)) => {
+                return wire::aside(aside).map(Happened::Told);
             }
-        })
+            // Said once at the start, or for observers; the call does not depend on them.
+            Message::Ready(_) | Message::Speech(_) | Message::Checkpoint(_) => return None,
+        };
+        Some(Happened::Said(said))
     }
 }
 
@@ -330,67 +336,6 @@ impl From<&Status> for Refusal {
             Code::NotFound => Self { why: NoWorker::UnknownAgent, avoid: Duration::ZERO, elsewhere: false },
             _ => Self { why: NoWorker::Failed, avoid: AVOID_FULL, elsewhere: true },
         }
-    }
-}
-
-/// A message in the contract's form.
-pub(crate) fn to_wire(message: ToWorker) -> Box<ConverseRequest> {
-    use converse_request::Message;
-
-    let message = match message {
-        ToWorker::Audio { seq, media_time_ms, mulaw, .. } => {
-            Message::Audio(v1::CallerAudio { seq, media_time_ms, mulaw })
-        }
-        ToWorker::Dtmf(key) => Message::Dtmf(v1::Dtmf { digit: key.to_string() }),
-        ToWorker::Played { utterance, ms, media_time_ms, cleared } => {
-            Message::Played(v1::Played { utterance, ms, media_time_ms, cleared })
-        }
-        ToWorker::Instruct(id, what) => Message::Instruct(v1::Instruct { id, instruction: Some(instruction(what)) }),
-        ToWorker::Notice(kind, value) => Message::Notice(v1::Notice { kind: kind.to_owned(), value }),
-        ToWorker::Close(reason) => Message::Close(v1::Close { reason: close_reason(&reason).into() }),
-    };
-    Box::new(ConverseRequest { message: Some(message) })
-}
-
-fn instruction(what: Instruction) -> v1::instruct::Instruction {
-    use v1::instruct::Instruction as Wire;
-
-    match what {
-        Instruction::Say(text) => Wire::Say(v1::Say { text }),
-        Instruction::PlayDigits(digits) => Wire::PlayDigits(v1::PlayDigits { digits }),
-        Instruction::ChangeAgent(agent) => Wire::ChangeAgent(v1::ChangeAgent { agent }),
-        Instruction::Hold => Wire::Hold(v1::Hold {}),
-        Instruction::Resume => Wire::Resume(v1::Resume {}),
-    }
-}
-
-fn instructed(outcome: i32, detail: String) -> Instructed {
-    use v1::InstructOutcome as Wire;
-
-    let detail = detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
-    match Wire::try_from(outcome) {
-        Ok(Wire::Done) => Instructed::Done,
-        Ok(Wire::Invalid) => Instructed::Invalid(detail),
-        Ok(Wire::UnknownAgent) => Instructed::UnknownAgent(detail),
-        // Neither is what a newer worker may answer any sign that it was done.
-        Ok(Wire::Unsupported | Wire::Unspecified) | Err(_) => Instructed::Unsupported(detail),
-    }
-}
-
-const fn close_reason(reason: &EndReason) -> CloseReason {
-    match reason {
-        EndReason::CallerHangup => CloseReason::CallerHangup,
-        EndReason::CallerLost | EndReason::CallerSilent | EndReason::CallerStalled => CloseReason::MediaLost,
-        EndReason::AgentHangup | EndReason::ApiHangup => CloseReason::AgentHangup,
-        EndReason::AgentTransfer(_) | EndReason::ApiTransfer(_) | EndReason::CarrierSay(_) => CloseReason::Transfer,
-        EndReason::MaxDuration => CloseReason::Limit,
-        EndReason::GatewayDrained => CloseReason::GatewayDrain,
-        EndReason::ProtocolError | EndReason::UnsupportedMedia => CloseReason::Protocol,
-        EndReason::StartTimeout
-        | EndReason::TicketRefused(_)
-        | EndReason::NoWorker(_)
-        | EndReason::WorkerLost
-        | EndReason::Panicked => CloseReason::Unspecified,
     }
 }
 

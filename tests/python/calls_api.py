@@ -37,6 +37,7 @@ REACHED = {
     "listCalls": {200: 10, 400: 5, 401: 1},
     "getCall": {200: 10, 401: 1, 404: 3},
     "changeCall": {200: 10, 400: 10, 401: 1, 404: 1, 415: 1},
+    "createBrowserCall": {201: 3, 400: 10, 401: 1, 415: 1},
     "endCall": {204: 10, 401: 1, 404: 1},
     "describe": {200: 1},
     "health": {200: 1},
@@ -53,7 +54,8 @@ class Caller(threading.Thread):
     def run(self):
         while not self.stopped.wait(0.1):
             try:
-                live = self.ask("GET", "/v1/calls?state=live&limit=100")["calls"]
+                live = self.ask("GET", "/v1/calls?state=live&limit=500")["calls"]
+                live = [call for call in live if call["from"] != "client:browser"]
                 streaming = [call for call in live if call["stream"] in ("live", "held")]
                 if len(streaming) < LIVE_CALLS and len(live) < MAX_CALLS:
                     self.ask("POST", "/v1/calls", {"to": "+15550100", "agent": "echo"})
@@ -74,6 +76,9 @@ def settings(twilio):
     return {
         "API_TOKENS": API_TOKEN,
         "API_REQUESTS_PER_SECOND": "10000",
+        "BROWSER_CALLS": "on",
+        # Each ticket holds a place for a minute.
+        "MAX_CALLS": "10000",
         "TWILIO_ACCOUNT_SID": ACCOUNT,
         "TWILIO_PHONE_NUMBER": NUMBER,
         "TWILIO_API_URL": twilio,

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use gateway::ticket::Key;
+use gateway::ticket::{Key, Kind};
 use serde_json::json;
 use telemetry::Sensitive;
 use tests::{
@@ -31,8 +31,9 @@ async fn a_stream_without_a_good_ticket_is_closed_and_no_worker_hears_of_it() {
     let invitation = Invitation::ask(&plan).await;
     let call_sid = invitation.call_sid.clone();
     let of_another_call = Invitation::ask(&plan).await.ticket().to_owned();
-    let of_another_key = Key::derive(&Sensitive::new("other".into()), "tandem ticket").mint(&call_sid, now, [1; 16]);
-    let expired = key.mint(&call_sid, now - Duration::from_secs(62), [2; 16]);
+    let of_another_key =
+        Key::derive(&Sensitive::new("other".into()), "tandem ticket").mint(Kind::Phone, &call_sid, now, [1; 16]);
+    let expired = key.mint(Kind::Phone, &call_sid, now - Duration::from_secs(62), [2; 16]);
     for (what, parameters) in [
         ("none", Vec::new()),
         ("empty", ticket("")),
@@ -48,7 +49,7 @@ async fn a_stream_without_a_good_ticket_is_closed_and_no_worker_hears_of_it() {
     }
     // A fresh one that the key's owner made is good: the five above were refused for what they are.
     let mut line = Line::open(&plan, invitation).await;
-    line.start_with(&ticket(&key.mint(&call_sid, now, [3; 16]))).await;
+    line.start_with(&ticket(&key.mint(Kind::Phone, &call_sid, now, [3; 16]))).await;
     line.assert_echoes().await;
     beside.assert_echoes().await;
     assert_eq!(stack.info().await.opened_total, 2);

@@ -36,13 +36,19 @@ pub(super) fn to_wire(message: ToGateway, media_time_ms: u64) -> ConverseRespons
 fn report_to_wire(report: Report, utterance: u64, media_time_ms: u64) -> ConverseResponse {
     let message = match report {
         Report::Speech { began } => Some(Message::Speech(v1::Speech { speaking: began, media_time_ms })),
-        Report::Said { by, text, is_final, .. } => {
+        Report::Said { by, text, is_final, interrupted } => {
             let speaker = match by {
                 Speaker::Caller => v1::Speaker::Caller,
                 Speaker::Agent => v1::Speaker::Agent,
             };
-            let speaker = speaker.into();
-            Some(Message::Transcript(v1::Transcript { speaker, text, r#final: is_final, utterance, media_time_ms }))
+            Some(Message::Transcript(v1::Transcript {
+                speaker: speaker.into(),
+                text,
+                r#final: is_final,
+                utterance,
+                media_time_ms,
+                interrupted,
+            }))
         }
         Report::Turn(turn) => {
             let duration = |time: Option<std::time::Duration>| time.and_then(|time| time.try_into().ok());

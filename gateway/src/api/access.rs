@@ -74,7 +74,7 @@ mod tests {
 
     fn access(tokens: &[&str]) -> Access {
         let tokens = tokens.iter().map(|token| (*token).to_owned().into()).collect();
-        Access::new(&config::Api { tokens, requests_per_second: 2 })
+        Access::new(&config::Api { tokens, requests_per_second: 2, browser_calls: false })
     }
 
     #[test]

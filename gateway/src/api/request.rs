@@ -126,12 +126,7 @@ impl NewCall {
         if !is_number(from.expose()) {
             return Err(invalid("from", "must be a number of your account in E.164 form"));
         }
-        let agent = body.agent.unwrap_or_else(|| config.default_agent.clone());
-        check_agent(&agent)?;
-        let language = body.language.unwrap_or_default();
-        if !is_language(&language) {
-            return Err(invalid("language", "must be a BCP 47 tag, such as en or ja-JP"));
-        }
+        let (agent, language) = talker(body.agent, body.language, config)?;
         let longest = config.max_call.as_secs();
         let time_limit_s = in_range("time_limit_s", body.time_limit_s, 1, DAY_S)?.unwrap_or(longest).min(longest);
         let ring_timeout_s = in_range("ring_timeout_s", body.ring_timeout_s, 5, 600)?;
@@ -170,6 +165,43 @@ impl NewCall {
             stream_url: body.websocket_url.map(|url| allow_stream(&url, config)).transpose()?.flatten(),
         })
     }
+}
+
+/// A call from a browser.
+#[derive(Debug)]
+pub(crate) struct NewBrowserCall {
+    pub(crate) agent: String,
+    pub(crate) language: String,
+    pub(crate) parameters: Sensitive<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewBrowserCallBody {
+    agent: Option<String>,
+    language: Option<String>,
+    parameters: Option<Distinct>,
+}
+
+impl NewBrowserCall {
+    /// Reads the body of `POST /v1/browser-calls`.
+    pub(crate) fn read(headers: &HeaderMap, body: &[u8], config: &Config) -> Result<Self, Problem> {
+        let NewBrowserCallBody { agent, language, parameters } = json::read(headers, body)?;
+        let (agent, language) = talker(agent, language, config)?;
+        let parameters = check_parameters(parameters.unwrap_or_default().0)?.into();
+        Ok(Self { agent, language, parameters })
+    }
+}
+
+/// Who talks to whoever is called, and in which language.
+fn talker(agent: Option<String>, language: Option<String>, config: &Config) -> Result<(String, String), Problem> {
+    let agent = agent.unwrap_or_else(|| config.default_agent.clone());
+    check_agent(&agent)?;
+    let language = language.unwrap_or_default();
+    if !is_language(&language) {
+        return Err(invalid("language", "must be a BCP 47 tag, such as en or ja-JP"));
+    }
+    Ok((agent, language))
 }
 
 /// What a call is told.

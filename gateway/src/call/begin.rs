@@ -6,19 +6,48 @@ use proto::v1;
 use telemetry::traces::{self, TRACEPARENT, TraceContext};
 
 use super::{Surroundings, since_epoch};
-use crate::{config::Config, routes, ticket, twilio::message::Start};
+use crate::{
+    config::Config,
+    registry::{Record, Registry},
+    routes, ticket,
+    twilio::message::Start,
+};
 
 /// Checks the ticket of a stream, and spends it.
 pub(super) fn authorize(
-    Surroundings { config, calls, ticket_key, .. }: &Surroundings,
+    Surroundings { config, calls, ticket_key, registry, .. }: &Surroundings,
+    kind: ticket::Kind,
     start: &Start,
 ) -> Result<(), ticket::Refused> {
-    if !config.require_ticket {
+    if kind == ticket::Kind::Phone && !config.require_ticket {
         return Ok(());
     }
     let shown = start.parameters.get(ticket::PARAMETER).ok_or(ticket::Refused::Missing)?;
-    let good = ticket_key.check(shown, &start.call_sid, since_epoch())?;
+    let good = ticket_key.check(kind, shown, &start.call_sid, since_epoch())?;
+    // Nobody but us ends the call of a browser before it began, and then it does not begin any more.
+    let is_over = || registry.read(&start.call_sid, Record::is_over).unwrap_or(true);
+    if kind == ticket::Kind::Browser && is_over() {
+        return Err(ticket::Refused::Expired);
+    }
     calls.spend(good, since_epoch())
+}
+
+/// The beginning of a browser's stream as TwiML would have told it: what the page says of agent and parameters is
+/// nothing, what it was given the ticket for is.
+pub(super) fn of_browser(registry: &Registry, start: Start) -> Start {
+    let told = registry.read(&start.call_sid, |record| {
+        let mut parameters = record.parameters.expose().clone();
+        for (name, value) in [
+            ("from", record.from.expose()),
+            ("to", record.to.expose()),
+            (routes::AGENT, &record.agent),
+            (routes::LANGUAGE, &record.language),
+        ] {
+            parameters.insert(name.to_owned(), value.clone());
+        }
+        parameters
+    });
+    Start { parameters: told.unwrap_or_default(), ..start }
 }
 
 /// The trace that the TwiML of this call says it is part of: believed where a ticket showed that the TwiML is ours.

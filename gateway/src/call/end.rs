@@ -5,7 +5,7 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 use telemetry::traces::logged;
 use tokio::time::timeout;
 
-use super::{Call, WorkerSide, now};
+use super::{Call, Page, WorkerSide, now, page};
 use crate::session::{CloseCode, EndReason, Input};
 
 /// How long the peer may take to answer our close.
@@ -18,21 +18,33 @@ impl Call {
     /// Tells the worker why it is over; it may be stuck, so not for long.
     pub(super) async fn say_farewell(&mut self) {
         let WorkerSide::Open(link) = std::mem::replace(&mut self.side, WorkerSide::None) else { return };
+        let (session, page) = (&mut self.session, &mut self.page);
         let said = async {
-            while let Some(message) = self.session.poll_worker() {
+            while let Some(message) = session.poll_worker() {
                 if !link.send(message).await {
                     return;
                 }
             }
-            link.finish().await;
+            let tell = |aside| {
+                if let Some(page) = page {
+                    page.tell(aside);
+                }
+            };
+            link.finish(tell).await;
         };
         let _ = timeout(FAREWELL_LIMIT, said).await;
     }
 
     /// Flushes the close and waits for the peer's.
-    pub(super) async fn close(&mut self) {
+    pub(super) async fn close(&mut self, reason: &EndReason) {
         self.side = WorkerSide::None;
-        if !self.closed {
+        while let Some(text) = self.page.as_mut().and_then(Page::poll) {
+            self.socket.send(text);
+        }
+        if let Some(page) = &self.page {
+            self.socket.send(page::ended(reason));
+            self.socket.close(page.closing.unwrap_or(CloseCode::Failed));
+        } else if !self.closed {
             self.socket.close(CloseCode::Failed);
         }
         let gone = poll_fn(|cx| {

@@ -26,6 +26,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting { name: "API_REQUESTS_PER_SECOND", default: Some("20"), help: "Requests of one token to the calls API" },
     Setting {
+        name: "BROWSER_CALLS",
+        default: Some("off"),
+        help: "on: the page /call, from which whoever has a token of API_TOKENS talks to agents",
+    },
+    Setting {
         name: "OUTBOUND_ALLOW",
         default: None,
         help: "Prefixes of numbers that may be called, with commas, such as +1,+4930; none: nobody",
@@ -67,6 +72,8 @@ pub struct Api {
     pub tokens: Vec<Sensitive<String>>,
     /// Requests a second of one token.
     pub requests_per_second: u32,
+    /// Calls from browsers, and the page for them.
+    pub browser_calls: bool,
 }
 
 /// Dialling out.
@@ -95,7 +102,11 @@ impl Api {
                 "each token needs at least 16 characters; `openssl rand -hex 24` makes a good one",
             );
         }
-        Self { tokens, requests_per_second: small(reader, "API_REQUESTS_PER_SECOND", 10_000) }
+        let browser_calls = reader.switch("BROWSER_CALLS");
+        if browser_calls && tokens.is_empty() {
+            reader.mistake("BROWSER_CALLS", "needs API_TOKENS: nobody could call without a token");
+        }
+        Self { tokens, requests_per_second: small(reader, "API_REQUESTS_PER_SECOND", 10_000), browser_calls }
     }
 }
 
@@ -162,7 +173,7 @@ mod tests {
     #[test]
     fn by_default_nobody_may_be_called_and_nobody_may_ask() {
         let (api, outbound) = read(&[]).unwrap();
-        assert!(api.tokens.is_empty() && !outbound.allows("+15550100123"));
+        assert!(api.tokens.is_empty() && !api.browser_calls && !outbound.allows("+15550100123"));
     }
 
     #[test]
@@ -176,6 +187,13 @@ mod tests {
         {
             assert!(!outbound.allows(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn calls_from_browsers_need_a_token() {
+        let token = ("API_TOKENS", "0123456789abcdef");
+        assert!(read(&[("BROWSER_CALLS", "on"), token]).unwrap().0.browser_calls);
+        assert_eq!(read(&[("BROWSER_CALLS", "on")]).unwrap_err().0[0].name, "BROWSER_CALLS");
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Record {
     /// The highest `SequenceNumber` of a status callback.
     sequence: Option<u64>,
     pub(crate) answered_by: Option<String>,
+    /// No carrier has this call: it is a browser's, and over when its stream is.
+    pub(crate) from_browser: bool,
     pub(crate) times: Times,
     /// Below which everything of this call is traced.
     pub(crate) trace: Option<TraceContext>,
@@ -217,6 +219,7 @@ impl Record {
             status: if direction == Direction::Inbound { Status::Ringing } else { Status::Waiting },
             sequence: None,
             answered_by: None,
+            from_browser: false,
             times: Times { created: now, changed: now, ..Times::default() },
             trace: None,
             stream: Stream::Awaited,
@@ -314,8 +317,12 @@ impl Record {
         if !matches!(reason, EndReason::CarrierSay(_)) && self.times.ended.is_none() {
             self.end_reason = Some(reason.label());
         }
-        // Twilio asks no more of a call whose caller has left.
-        if matches!(reason, EndReason::CallerHangup) { self.enter(Status::Completed, now) } else { None }
+        // Twilio asks no more of a call whose caller has left, and nothing of one that it does not have.
+        if self.from_browser || matches!(reason, EndReason::CallerHangup) {
+            self.enter(Status::Completed, now)
+        } else {
+            None
+        }
     }
 
     /// Seconds from the answer to the end, or until `now`.

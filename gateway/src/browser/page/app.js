@@ -1,0 +1,395 @@
+// A call from a page: a ticket for a token, a media stream as a phone call has it, and what the gateway tells beside it.
+
+const element = (id) => document.getElementById(id);
+const [form, token, agent, language] = ["settings", "token", "agent", "language"].map(element);
+const [callButton, callLabel, muteButton, statusLine, errorLine] = ["call", "call-label", "mute", "status", "error"].map(element);
+const [log, hearing, turnRows] = ["log", "hearing", "turn-rows"].map(element);
+const keys = [...document.querySelectorAll("#keypad button")];
+
+const TOKEN_KEY = "tandem-token";
+// How long the gateway may take to answer, to open the socket, and to end a call that was stopped.
+const ANSWER_MS = 15_000;
+const OPEN_MS = 10_000;
+const ENDING_MS = 4_000;
+// What is kept on the page of a call without end.
+const MAX_LINES = 500;
+// Quieter is no level: 48 dB below the loudest.
+const FLOOR_DB = -48;
+
+const ENDS = {
+  caller_hangup: "You ended the call.",
+  agent_hangup: "The agent ended the call.",
+  api_hangup: "The call was ended by the calls API.",
+  max_duration: "The call reached its longest.",
+};
+const FAULTS = {
+  caller_lost: "The connection was lost.",
+  caller_silent: "Nothing came from this page any more.",
+  caller_stalled: "This page did not take the sound in time.",
+  start_timeout: "This page was too slow to begin.",
+  ticket_missing: "The call had no ticket.",
+  ticket_forged: "The ticket is not one of this gateway’s. Start again.",
+  ticket_expired: "The ticket was too old. Start again.",
+  ticket_reused: "The ticket was used before. Start again.",
+  unsupported_media: "The gateway does not take this sound.",
+  protocol_error: "This page sent something that the gateway does not understand.",
+  no_worker_unreachable: "No audio-worker can be reached, so there is no agent.",
+  no_worker_full: "All agents are busy. Try again in a moment.",
+  no_worker_unknown_agent: "No audio-worker has this agent.",
+  no_worker_failed: "The agent could not begin.",
+  worker_lost: "The agent was lost in the middle of the call.",
+  agent_transfer: "The agent wanted to hand the call to a number. A call from a browser cannot be handed on, so it ended.",
+  gateway_drained: "The gateway is stopping. Start again in a moment.",
+  panicked: "The gateway failed in this call.",
+};
+
+/** Something that can be told to whoever calls. */
+class Trouble extends Error {}
+
+let call = null;
+
+token.value = sessionStorage.getItem(TOKEN_KEY) ?? "";
+callButton.addEventListener("click", () => (call ? call.stop() : start()));
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !call) start();
+});
+muteButton.addEventListener("click", () => call?.mute(muteButton.getAttribute("aria-pressed") !== "true"));
+for (const key of keys) key.addEventListener("click", () => call?.press(key.dataset.key));
+document.addEventListener("keydown", (event) => {
+  const isText = event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey;
+  if (call?.live && !isText && /^[0-9*#]$/.test(event.key)) call.press(event.key);
+});
+addEventListener("pagehide", () => call?.hangUp());
+
+async function start() {
+  for (const field of [token, agent, language]) {
+    field.value = field.value.trim();
+    if (!field.checkValidity()) {
+      const needed = field === token && !field.value;
+      showError(needed ? "An access token is needed." : `The ${field.id} is not in a form that the gateway takes.`);
+      field.setAttribute("aria-invalid", "true");
+      field.focus();
+      return;
+    }
+    field.removeAttribute("aria-invalid");
+  }
+  const mine = new Call();
+  call = mine;
+  try {
+    showError("");
+    show("starting", "Starting …");
+    clearCall();
+    await mine.begin();
+  } catch (error) {
+    mine.finish(error instanceof Trouble ? error.message : `The call could not be started: ${error.message}`);
+  }
+}
+
+class Call {
+  live = false;
+  over = false;
+  stopped = false;
+  chunk = 0;
+  sequence = 0;
+  streamSid = "MZ" + [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+  async begin() {
+    // Made while the click is fresh: browsers let nothing sound that nobody asked for.
+    const context = window.AudioContext && window.isSecureContext ? new AudioContext({ latencyHint: "interactive" }) : null;
+    this.context = context;
+    if (!context?.audioWorklet || !navigator.mediaDevices?.getUserMedia) {
+      throw new Trouble("This page has no microphone: it must be opened over https, or on this very machine.");
+    }
+    show("starting", "Waiting for the microphone …");
+    this.microphone = await microphone();
+    if (this.over) return this.release();
+    await context.audioWorklet.addModule("/call/worklet.js");
+    await context.resume();
+    show("starting", "Asking for a call …");
+    this.invitation = await ask();
+    if (this.over) return this.release();
+    show("starting", "Connecting …");
+    this.connect();
+  }
+
+  connect() {
+    const { websocket_url } = this.invitation;
+    const socket = new WebSocket(websocket_url);
+    this.socket = socket;
+    const late = setTimeout(() => socket.close(), OPEN_MS);
+    socket.addEventListener("open", () => {
+      clearTimeout(late);
+      if (!this.over) this.opened();
+    });
+    socket.addEventListener("message", ({ data }) => {
+      if (typeof data === "string" && !this.over) this.heard(JSON.parse(data));
+    });
+    socket.addEventListener("close", () => {
+      clearTimeout(late);
+      if (this.over) return;
+      if (!this.live) {
+        this.finish("The gateway did not take the call: the ticket was too old or used, this is not the page of its public address, or it is full.");
+      } else {
+        this.finish(this.stopped ? "" : "The connection to the gateway was lost. The call is over; start a new one.");
+      }
+    });
+  }
+
+  opened() {
+    const { ticket, call: { call_sid } } = this.invitation;
+    const { context } = this;
+    this.live = true;
+    this.send({ event: "connected", protocol: "Call", version: "1.0.0" });
+    this.send({
+      event: "start",
+      start: {
+        callSid: call_sid,
+        streamSid: this.streamSid,
+        tracks: ["inbound"],
+        mediaFormat: { encoding: "audio/x-mulaw", sampleRate: 8000, channels: 1 },
+        customParameters: { ticket },
+      },
+    });
+    const latency = (context.outputLatency || 0) + (context.baseLatency || 0);
+    const options = { numberOfInputs: 1, numberOfOutputs: 1, outputChannelCount: [1], processorOptions: { latency } };
+    this.line = new AudioWorkletNode(context, "line", options);
+    this.line.port.onmessage = ({ data }) => this.fromLine(data);
+    this.source = context.createMediaStreamSource(this.microphone);
+    this.source.connect(this.line).connect(context.destination);
+    for (const track of this.microphone.getAudioTracks()) {
+      track.addEventListener("ended", () => {
+        if (this.live) showError("The microphone is gone. The agent hears silence.");
+      });
+    }
+    this.began = performance.now();
+    this.clock = setInterval(() => this.tick(), 500);
+    show("live", "In a call");
+    this.tick();
+  }
+
+  fromLine({ media, mark, levels }) {
+    if (media) {
+      this.chunk += 1;
+      const timestamp = String((this.chunk - 1) * 20);
+      const payload = btoa(String.fromCharCode(...media));
+      this.send({ event: "media", media: { track: "inbound", chunk: String(this.chunk), timestamp, payload } });
+    } else if (mark) {
+      this.send({ event: "mark", mark: { name: mark } });
+    } else if (levels) {
+      level("you", levels.you);
+      level("agent", levels.agent);
+    }
+  }
+
+  heard(message) {
+    switch (message.event) {
+      case "media":
+        this.line.port.postMessage({ media: Uint8Array.from(atob(message.media.payload), (c) => c.charCodeAt(0)) });
+        break;
+      case "mark":
+        this.line.port.postMessage({ mark: message.mark.name });
+        break;
+      case "clear":
+        this.line.port.postMessage({ clear: true });
+        break;
+      case "transcript":
+        showWords(message);
+        break;
+      case "turn":
+        showTurn(message);
+        break;
+      case "ended":
+        this.ended = ENDS[message.reason];
+        this.finish(this.ended ? "" : FAULTS[message.reason] ?? `The call ended: ${message.reason}.`);
+        break;
+    }
+  }
+
+  press(digit) {
+    if (!this.live || this.stopped) return;
+    this.send({ event: "dtmf", dtmf: { track: "inbound_track", digit } });
+    const button = keys.find((key) => key.dataset.key === digit);
+    button.dataset.pressed = "true";
+    setTimeout(() => delete button.dataset.pressed, 150);
+  }
+
+  mute(muted) {
+    this.line?.port.postMessage({ muted });
+    muteButton.setAttribute("aria-pressed", String(muted));
+    muteButton.textContent = muted ? "Unmute" : "Mute";
+  }
+
+  /** The caller wants the end; the gateway still tells what was heard last. */
+  stop() {
+    if (!this.live) return this.finish("");
+    if (this.stopped) return;
+    this.stopped = true;
+    this.ended = ENDS.caller_hangup;
+    this.send({ event: "stop", stop: { callSid: this.invitation.call.call_sid } });
+    this.line.port.postMessage({ clear: true });
+    show("ending", "Ending …");
+    setTimeout(() => this.finish(""), ENDING_MS);
+  }
+
+  /** The page goes away. */
+  hangUp() {
+    if (this.live) this.send({ event: "stop", stop: { callSid: this.invitation.call.call_sid } });
+    this.socket?.close(1000);
+  }
+
+  finish(error) {
+    if (this.over) return;
+    this.over = true;
+    this.release();
+    if (call === this) call = null;
+    const lasted = this.began ? ` It lasted ${duration(performance.now() - this.began)}.` : "";
+    const end = this.ended ?? (this.began ? "The call is over." : "Not in a call");
+    show("idle", end + lasted);
+    showError(error);
+  }
+
+  release() {
+    this.live = false;
+    clearInterval(this.clock);
+    this.line?.port.postMessage({ close: true });
+    this.source?.disconnect();
+    this.line?.disconnect();
+    for (const track of this.microphone?.getTracks() ?? []) track.stop();
+    if (this.context && this.context.state !== "closed") this.context.close();
+    this.socket?.close(1000);
+    level("you", 0);
+    level("agent", 0);
+  }
+
+  tick() {
+    if (!this.stopped) statusLine.textContent = `In a call, ${duration(performance.now() - this.began)}`;
+  }
+
+  send(message) {
+    if (this.socket.readyState !== WebSocket.OPEN) return;
+    this.sequence += 1;
+    this.socket.send(JSON.stringify({ ...message, sequenceNumber: String(this.sequence), streamSid: this.streamSid }));
+  }
+}
+
+async function microphone() {
+  try {
+    return await navigator.mediaDevices.getUserMedia({
+      audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
+    });
+  } catch (error) {
+    const why = {
+      NotAllowedError: "The microphone may not be used. Allow it for this page in the browser, then start again.",
+      NotFoundError: "There is no microphone.",
+      NotReadableError: "The microphone is used by another program.",
+    };
+    throw new Trouble(why[error.name] ?? `The microphone cannot be used: ${error.name}.`);
+  }
+}
+
+/** A ticket for one call. */
+async function ask() {
+  let response;
+  try {
+    response = await fetch("/v1/browser-calls", {
+      method: "POST",
+      headers: { Authorization: `Bearer ${token.value}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ agent: agent.value || null, language: language.value || null }),
+      signal: AbortSignal.timeout(ANSWER_MS),
+    });
+  } catch {
+    throw new Trouble("The gateway does not answer.");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (response.status === 401) {
+    sessionStorage.removeItem(TOKEN_KEY);
+    token.setAttribute("aria-invalid", "true");
+    token.focus();
+    throw new Trouble("The gateway does not know this token.");
+  }
+  if (!response.ok) {
+    const words = answer.detail ?? `it answered ${response.status}`;
+    throw new Trouble(`The gateway does not take the call: ${words}.`);
+  }
+  sessionStorage.setItem(TOKEN_KEY, token.value);
+  return answer;
+}
+
+function show(state, words) {
+  callButton.dataset.state = state;
+  callButton.disabled = state === "ending";
+  callLabel.textContent = { idle: "Start the call", starting: "Cancel", live: "End the call", ending: "Ending" }[state];
+  statusLine.textContent = words;
+  const isIdle = state === "idle";
+  for (const field of [token, agent, language]) field.disabled = !isIdle;
+  for (const button of [muteButton, ...keys]) button.disabled = state !== "live";
+  if (isIdle) {
+    muteButton.setAttribute("aria-pressed", "false");
+    muteButton.textContent = "Mute";
+    hearing.textContent = "";
+    // A button that was in use and is disabled now would leave the keyboard nowhere.
+    if (document.activeElement === document.body) callButton.focus();
+  }
+}
+
+function showError(words) {
+  errorLine.textContent = words;
+  errorLine.hidden = !words;
+}
+
+function clearCall() {
+  log.replaceChildren();
+  turnRows.replaceChildren();
+  hearing.textContent = "";
+}
+
+function showWords({ by, text, final, interrupted }) {
+  if (!final) {
+    if (by === "caller") hearing.textContent = `You: ${text} …`;
+    return;
+  }
+  if (by === "caller") hearing.textContent = "";
+  const line = document.createElement("p");
+  line.dataset.by = by;
+  const who = document.createElement("strong");
+  who.textContent = by === "caller" ? "You" : "Agent";
+  const words = document.createElement("span");
+  words.textContent = text;
+  line.append(who, words);
+  if (interrupted) {
+    const note = document.createElement("em");
+    note.textContent = " (interrupted)";
+    line.append(note);
+  }
+  // Whoever scrolled up to read is left there.
+  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  log.append(line);
+  while (log.childElementCount > MAX_LINES) log.firstElementChild.remove();
+  if (isAtEnd) log.scrollTop = log.scrollHeight;
+}
+
+function showTurn({ endpoint_ms, words_ms, first_token_ms, first_sound_ms, first_sent_ms }) {
+  const row = document.createElement("tr");
+  const number = Number(turnRows.lastElementChild?.firstElementChild.textContent ?? 0) + 1;
+  for (const value of [number, endpoint_ms, words_ms, first_token_ms, first_sound_ms, first_sent_ms]) {
+    const cell = document.createElement("td");
+    cell.textContent = value ?? "–";
+    row.append(cell);
+  }
+  turnRows.append(row);
+  while (turnRows.childElementCount > MAX_LINES) turnRows.firstElementChild.remove();
+}
+
+function level(side, peak) {
+  const decibels = peak > 0 ? 20 * Math.log10(peak) : FLOOR_DB;
+  const share = Math.max(0, Math.min(1, 1 - decibels / FLOOR_DB));
+  const meter = element(`${side}-meter`);
+  meter.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+  meter.firstElementChild.style.transform = `scaleX(${share.toFixed(3)})`;
+}
+
+function duration(ms) {
+  const seconds = Math.floor(ms / 1000);
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
