@@ -13,12 +13,15 @@ use listening::Listening;
 
 pub mod cached_voice;
 pub mod deepgram;
+pub mod elevenlabs;
 pub mod endpoint;
 mod exchange;
 mod fault;
 mod form;
+pub mod google;
 pub mod http;
 mod intake;
+mod json_stream;
 mod language;
 mod mp3;
 pub mod listening;

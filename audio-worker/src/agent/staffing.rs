@@ -17,8 +17,11 @@ use crate::{
         Chat, Coding, SpeechToText, TextToSpeech,
         cached_voice::CachedVoice,
         deepgram,
+        elevenlabs::{self, transcribe},
+        endpoint::{Server, SettingsError},
+        google::{self, recognize, synthesize},
         http::Client,
-        openai::{self, Server, SettingsError, chat, speech, transcriptions},
+        openai::{self, chat, speech, transcriptions},
     },
 };
 
@@ -95,29 +98,28 @@ fn server<O>(stage: &StageSettings<O>) -> Server {
     Server { base: stage.url.clone(), key: stage.key.clone(), limits: stage.limits }
 }
 
-/// Families that cannot be asked yet.
-fn serves(provider: Provider) -> Result<(), SettingsError> {
-    match provider {
-        Provider::OpenAi => Ok(()),
-        Provider::Google | Provider::ElevenLabs | Provider::Deepgram => Err(SettingsError::Unserved),
-    }
-}
-
 fn hearing(stage: &StageSettings<file::Hearing>, client: &Client) -> Result<Arc<dyn SpeechToText>, SettingsError> {
-    if stage.provider == Provider::Deepgram {
-        let file::Streaming { endpointing, utterance_end, keyterms } = stage.options.streaming.clone();
-        let (server, model) = (server(stage), stage.model.clone());
-        let settings = deepgram::Settings { server, model, endpointing, utterance_end, keyterms };
-        return deepgram::speech_to_text(client, &settings);
-    }
-    serves(stage.provider)?;
+    let (server, model) = (server(stage), stage.model.clone());
     let (prompt, temperature) = (stage.options.prompt.clone(), stage.options.temperature);
-    let model = stage.model.clone();
-    openai::speech_to_text(client, transcriptions::Settings { server: server(stage), model, prompt, temperature })
+    match stage.provider {
+        Provider::OpenAi => {
+            openai::speech_to_text(client, transcriptions::Settings { server, model, prompt, temperature })
+        }
+        Provider::Google => google::speech_to_text(client, recognize::Settings { server, model, prompt }),
+        Provider::ElevenLabs => elevenlabs::speech_to_text(client, transcribe::Settings { server, model, temperature }),
+        Provider::Deepgram => {
+            let file::Streaming { endpointing, utterance_end, keyterms } = stage.options.streaming.clone();
+            let settings = deepgram::Settings { server, model, endpointing, utterance_end, keyterms };
+            deepgram::speech_to_text(client, &settings)
+        }
+    }
 }
 
 fn thinking(stage: &StageSettings<file::Thinking>, client: &Client) -> Result<Arc<dyn Chat>, SettingsError> {
-    serves(stage.provider)?;
+    match stage.provider {
+        Provider::OpenAi => {}
+        Provider::Google | Provider::ElevenLabs | Provider::Deepgram => return Err(SettingsError::Unserved),
+    }
     let file::Thinking { temperature, top_p, max_tokens } = stage.options;
     let extra: Map<_, _> = top_p.map(|top_p| ("top_p".to_owned(), Value::from(top_p))).into_iter().collect();
     let (server, model) = (server(stage), stage.model.clone());
@@ -126,21 +128,38 @@ fn thinking(stage: &StageSettings<file::Thinking>, client: &Client) -> Result<Ar
 }
 
 fn voice(stage: &StageSettings<file::Voice>, client: &Client) -> Result<Arc<dyn TextToSpeech>, SettingsError> {
-    serves(stage.provider)?;
-    let options = &stage.options;
-    let format = match options.format {
-        Format::Pcm => Coding::Pcm(options.rate),
+    let (server, model) = (server(stage), stage.model.clone());
+    let file::Voice { voice, format, rate, speed, instructions, stability, similarity_boost, style, word_times } =
+        stage.options.clone();
+    let format = match format {
+        Format::Pcm => Coding::Pcm(rate),
         Format::Wav => Coding::Wav,
         Format::Mp3 => Coding::Mp3,
         Format::Ulaw => Coding::Mulaw,
     };
-    let settings = speech::Settings {
-        server: server(stage),
-        model: stage.model.clone(),
-        voice: options.voice.clone(),
-        format,
-        speed: options.speed,
-        instructions: options.instructions.clone(),
-    };
-    openai::text_to_speech(client, settings)
+    match stage.provider {
+        Provider::OpenAi => {
+            openai::text_to_speech(client, speech::Settings { server, model, voice, format, speed, instructions })
+        }
+        Provider::Google => google::text_to_speech(
+            client,
+            synthesize::Settings { server, model, voice, format, rate, speed, instructions },
+        ),
+        Provider::ElevenLabs => elevenlabs::text_to_speech(
+            client,
+            elevenlabs::voice::Settings {
+                server,
+                model,
+                voice,
+                format,
+                rate,
+                word_times,
+                speed,
+                stability,
+                similarity_boost,
+                style,
+            },
+        ),
+        Provider::Deepgram => Err(SettingsError::Unserved),
+    }
 }

@@ -9,7 +9,10 @@ use super::{
     reader::{Reader, Section},
     settings::{DefaultKey, Defaults, FIRST, Hearing, Provider, StageSettings, Thinking, WHOLE, ms},
 };
-use crate::{agent::Stage, provider::Limits};
+use crate::{
+    agent::Stage,
+    provider::{Limits, google},
+};
 
 /// Longest name of a model or a voice, in characters.
 pub(super) const MAX_NAME_CHARS: usize = 200;
@@ -157,6 +160,12 @@ pub(super) fn stage<O>(
             }
         },
     };
+    if let (Provider::Google, Some(key)) = (provider, &key)
+        && let Err(wrong) = google::check_key(key.expose())
+    {
+        let place = section.get("key_file").or_else(|| section.get("key"));
+        reader.mistake(place.map_or_else(|| section.place.clone(), |value| value.span()), wrong.to_string());
+    }
     let model = model.unwrap_or_else(|| service.model.to_owned());
     Some(StageSettings { provider, url, model, key, limits, options })
 }

@@ -207,7 +207,11 @@ impl<T> Outlet<T> {
         Ok(whole)
     }
 
-    async fn within<F: Future>(&self, work: F) -> Result<F::Output, ProviderError> {
+    /// What `work` comes to, if that is in time.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(super) async fn within<F: Future>(&self, work: F) -> Result<F::Output, ProviderError> {
         let what = if self.has_given { "no end in time" } else { "no first piece in time" };
         timeout_at(self.limit(), work).await.map_err(|_| error(Fault::Timeout, what))
     }

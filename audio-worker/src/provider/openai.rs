@@ -52,4 +52,4 @@ fn endpoint(client: &Client, server: &Server, path: &str) -> Result<Endpoint, Se
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

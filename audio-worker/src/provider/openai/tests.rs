@@ -18,7 +18,7 @@ use tokio::{
 };
 use url::Url;
 
-mod peer;
+pub(in crate::provider) mod peer;
 
 const HZ_24000: Coding = Coding::Pcm(SampleRate::Hz24000);
 const KEY: &str = "sk-test-0123456789abcdef";

@@ -1,0 +1,110 @@
+//! Google Cloud: Speech-to-Text, given the telephone's own sound, and Text-to-Speech.
+//!
+//! Both by REST, one answer to one request: Google streams over gRPC alone.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderName;
+
+use super::{
+    Fault, ProviderError, SpeechToText, TextToSpeech,
+    endpoint::{Endpoint, Manner, Server, SettingsError},
+    exchange::{Answer, Outlet},
+    fault::Secrets,
+    http::Client,
+};
+
+mod account;
+mod language;
+pub mod recognize;
+pub mod synthesize;
+mod token;
+
+use account::ServiceAccount;
+use token::Tokens;
+
+/// Header of an API key.
+const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
+/// Speech-to-text.
+///
+/// # Errors
+/// When the settings cannot work.
+pub fn speech_to_text(client: &Client, settings: recognize::Settings) -> Result<Arc<dyn SpeechToText>, SettingsError> {
+    let access = Access::new(client, &settings.server, "speech:recognize")?;
+    Ok(Arc::new(recognize::Recognizer::new(access, settings)))
+}
+
+/// Text-to-speech.
+///
+/// # Errors
+/// When the settings cannot work.
+pub fn text_to_speech(client: &Client, settings: synthesize::Settings) -> Result<Arc<dyn TextToSpeech>, SettingsError> {
+    settings.check()?;
+    let access = Access::new(client, &settings.server, "text:synthesize")?;
+    Ok(Arc::new(synthesize::Voice::new(access, settings)))
+}
+
+/// Whether a key is an API key, or the file of a service account that can be used.
+///
+/// # Errors
+/// When it is a file that cannot.
+pub fn check_key(key: &str) -> Result<(), SettingsError> {
+    if is_file(key) { ServiceAccount::parse(key).map(|_| ()) } else { Ok(()) }
+}
+
+fn is_file(key: &str) -> bool {
+    key.trim_start().starts_with('{')
+}
+
+/// Where Google is, and as whom it is asked.
+#[derive(Debug, Clone)]
+struct Access {
+    endpoint: Endpoint,
+    /// Where no API key is given.
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Access {
+    fn new(client: &Client, server: &Server, path: &str) -> Result<Self, SettingsError> {
+        let file = server.key.as_ref().filter(|key| is_file(key.expose()));
+        let tokens = file.map(|file| ServiceAccount::parse(file.expose())).transpose()?.map(Tokens::new).map(Arc::new);
+        let server = Server { key: server.key.clone().filter(|_| tokens.is_none()), ..server.clone() };
+        // Whatever is said to that costs nothing.
+        let endpoint = Endpoint::new(client, &server, Manner::with_header(path, "operations", API_KEY))?;
+        Ok(Self { endpoint, tokens })
+    }
+
+    /// Sends `body`; `said` must not come back in an error's words.
+    async fn ask<T>(
+        &self,
+        client: &Client,
+        outlet: &mut Outlet<T>,
+        body: &Bytes,
+        said: &[String],
+    ) -> Result<(Answer, Secrets), ProviderError> {
+        let mut request = self.endpoint.post("application/json", body.clone())?;
+        let mut secrets = self.endpoint.secrets(said.to_vec());
+        if let Some(tokens) = &self.tokens {
+            let token = tokens.get(client, outlet).await?;
+            request.headers_mut().extend(token.headers());
+            secrets.key = Some(token.secret());
+        }
+        let answer = outlet.ask(client, request, &secrets).await;
+        if let (Err(ProviderError { kind: Fault::Denied, .. }), Some(tokens)) = (&answer, &self.tokens) {
+            tokens.forget();
+        }
+        Ok((answer?, secrets))
+    }
+
+    fn warm(&self) {
+        self.endpoint.warm();
+        if let Some(tokens) = &self.tokens {
+            tokens.warm(&self.endpoint);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! `POST {base}/speech:recognize`: a stretch of the telephone's own sound, its words as JSON.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{Access, language};
+use crate::provider::{
+    Fault, Pending, ProviderError, Speech, SpeechToText,
+    endpoint::Server,
+    exchange::{self, Exchange, Outlet},
+    fault::{self, error},
+    http::Client,
+};
+
+/// Longest sound of one request, in seconds: Google takes a minute.
+const MAX_SECONDS: usize = 59;
+/// Largest answer.
+const MAX_ANSWER_BYTES: usize = 256 << 10;
+/// Most phrases that help, and their length in characters, as Google's quotas say.
+const MAX_PHRASES: usize = 500;
+const MAX_PHRASE_CHARS: usize = 100;
+
+/// What is asked of whom.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `https://speech.googleapis.com/v1`, or that of a region; its key may be the file of a service account.
+    pub server: Server,
+    /// Such as `latest_long` or `telephony`; empty to leave it to Google.
+    pub model: String,
+    /// Phrases that are likely, with commas or line breaks between.
+    pub prompt: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Recognizer {
+    access: Access,
+    model: String,
+    phrases: Vec<String>,
+}
+
+impl Recognizer {
+    pub(super) fn new(access: Access, settings: Settings) -> Self {
+        let prompt = settings.prompt.unwrap_or_default();
+        let phrases = prompt.split([',', ';', '\n']).map(str::trim).filter(|phrase| !phrase.is_empty());
+        let phrases = phrases.map(|phrase| phrase.chars().take(MAX_PHRASE_CHARS).collect()).take(MAX_PHRASES).collect();
+        Self { access, model: settings.model, phrases }
+    }
+
+    fn request(&self, speech: &Speech) -> Value {
+        let mut config = json!({
+            "languageCode": language::to_hear(&speech.language),
+            "enableAutomaticPunctuation": true,
+            "profanityFilter": false,
+        });
+        if !self.model.is_empty() {
+            config["model"] = self.model.as_str().into();
+        }
+        if !self.phrases.is_empty() {
+            config["speechContexts"] = json!([{"phrases": self.phrases}]);
+        }
+        let (encoding, hz, content) = if speech.mulaw.is_empty() {
+            let newest = &speech.pcm[speech.pcm.len().saturating_sub(MAX_SECONDS * 16_000)..];
+            let bytes: Vec<u8> = newest.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+            ("LINEAR16", 16_000, STANDARD.encode(bytes))
+        } else {
+            let newest = &speech.mulaw[speech.mulaw.len().saturating_sub(MAX_SECONDS * 8000)..];
+            ("MULAW", 8000, STANDARD.encode(newest))
+        };
+        config["encoding"] = encoding.into();
+        config["sampleRateHertz"] = hz.into();
+        json!({"config": config, "audio": {"content": content}})
+    }
+}
+
+impl SpeechToText for Recognizer {
+    /// Of speech of a minute and more, the beginning is left out.
+    fn transcribe(&self, speech: Speech) -> Pending<String> {
+        let asked = Asked { access: self.access.clone(), body: self.request(&speech).to_string().into() };
+        exchange::once(&self.access.endpoint.client, self.access.endpoint.limits, asked)
+    }
+
+    fn wants_native(&self) -> bool {
+        true
+    }
+
+    fn warm(&self) {
+        self.access.warm();
+    }
+}
+
+struct Asked {
+    access: Access,
+    body: Bytes,
+}
+
+impl Exchange for Asked {
+    type Piece = String;
+
+    async fn attempt(&self, client: &Client, outlet: &mut Outlet<String>) -> Result<(), ProviderError> {
+        let (mut answer, secrets) = self.access.ask(client, outlet, &self.body, &[]).await?;
+        let body = outlet.whole(&mut answer, MAX_ANSWER_BYTES).await?;
+        let words = words(&body).ok_or_else(|| match fault::message(&body, &secrets) {
+            Some(message) => error(Fault::Failed, &message),
+            None => error(Fault::Malformed, "no results in the answer"),
+        })?;
+        outlet.give(words).await;
+        Ok(())
+    }
+}
+
+/// The words in an answer: the likeliest of each stretch. Where nothing was said there are no results.
+fn words(body: &[u8]) -> Option<String> {
+    let Ok(Value::Object(answer)) = serde_json::from_slice(body) else { return None };
+    if answer.contains_key("error") {
+        return None;
+    }
+    let results = match answer.get("results") {
+        None | Some(Value::Null) => return Some(String::new()),
+        Some(results) => results.as_array()?,
+    };
+    let stretches = results.iter().map(|result| result["alternatives"][0]["transcript"].as_str().unwrap_or_default());
+    Some(stretches.map(str::trim).filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_told_from_what_is_none() {
+        for (body, found) in [
+            (r#"{"results":[{"alternatives":[{"transcript":"hello","confidence":0.9}]}]}"#, Some("hello")),
+            (
+                r#"{"results":[{"alternatives":[{"transcript":"one"},{"transcript":"won"}]},{},
+                    {"alternatives":[{"transcript":" two "}],"languageCode":"en-us"}],"totalBilledTime":"2s"}"#,
+                Some("one two"),
+            ),
+            ("{}", Some("")),
+            (r#"{"totalBilledTime":"1s","requestId":"7"}"#, Some("")),
+            (r#"{"results":[]}"#, Some("")),
+            (r#"{"results":[{"alternatives":[]}]}"#, Some("")),
+            (r#"{"results":"x"}"#, None),
+            (r#"{"error":{"code":3,"message":"x"}}"#, None),
+            (r#"{"results":[{"alter"#, None),
+            ("[]", None),
+            ("<html>", None),
+            ("", None),
+        ] {
+            assert_eq!(words(body.as_bytes()).as_deref(), found, "{body}");
+        }
+    }
+}
