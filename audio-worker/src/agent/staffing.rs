@@ -163,3 +163,56 @@ fn voice(stage: &StageSettings<file::Voice>, client: &Client) -> Result<Arc<dyn 
         Provider::Deepgram => Err(SettingsError::Unserved),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use telemetry::Sensitive;
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::{
+        agent::survey::sending,
+        agents_file::{Defaults, Secrets},
+    };
+
+    struct Keys;
+
+    impl Secrets for Keys {
+        fn variable(&self, name: &str) -> Option<Sensitive<String>> {
+            Some(name.to_owned().into())
+        }
+
+        fn file(&self, path: &str) -> Result<Sensitive<String>, String> {
+            Err(path.to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_family_that_speaks_or_hears_is_hired_in_every_format() {
+        let stages = [
+            ("openai", "pcm"),
+            ("openai", "wav"),
+            ("openai", "mp3"),
+            ("google", "ulaw"),
+            ("google", "pcm"),
+            ("google", "mp3"),
+            ("elevenlabs", "ulaw"),
+            ("elevenlabs", "pcm"),
+            ("elevenlabs", "mp3"),
+        ];
+        let agents = stages.map(|(family, format)| {
+            let stages = format!(
+                "text_to_speech = {{ provider = \"{family}\", key = \"KEY\", format = \"{format}\" }}\n\
+                 speech_to_text = {{ provider = \"{family}\", key = \"KEY\" }}\nchat = {{ key = \"KEY\" }}"
+            );
+            format!("[agent.{family}-{format}]\nkind = \"pipeline\"\ninstructions = \"x\"\n{stages}\n")
+        });
+        let agents = file::parse(&agents.concat(), &Defaults::default(), &Keys).unwrap();
+        let client = Client::new(Handle::current()).unwrap();
+        let agents = Agents::of_file(&agents, &client, &Results::start(sending::by(client.clone())));
+        for (family, format) in stages {
+            let hired = agents.hire(&format!("{family}-{format}"), &Opening::default());
+            assert!(hired.is_ok(), "{family} {format}: {:?}", hired.err());
+        }
+    }
+}

@@ -8,7 +8,7 @@ const MAX_BYTES: usize = 4 << 20;
 /// Why there is no next object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoObject {
-    #[error("no JSON object where one belongs")]
+    #[error("text or something else where a JSON object belongs")]
     NotJson,
     #[error("a JSON object of more than {} MiB", MAX_BYTES >> 20)]
     TooLong,
@@ -24,12 +24,11 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// Takes the next bytes and gives the objects that they complete, as they stand.
+    /// Takes the next bytes and appends the objects that they complete, as they stand.
     ///
     /// # Errors
-    /// When something else comes. Nothing is to be pushed after that.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, NoObject> {
-        let mut objects = Vec::new();
+    /// When something else comes, behind those objects. Nothing is to be pushed after that.
+    pub(super) fn push(&mut self, bytes: &[u8], objects: &mut Vec<Vec<u8>>) -> Result<(), NoObject> {
         let mut from = 0;
         for (at, &byte) in bytes.iter().enumerate() {
             if self.depth == 0 {
@@ -58,7 +57,7 @@ impl Parser {
         if self.depth > 0 {
             self.keep(&bytes[from..])?;
         }
-        Ok(objects)
+        Ok(())
     }
 
     /// True in the middle of an object.
@@ -84,8 +83,10 @@ mod tests {
         "{\"a\": 1}\n{\"b\": \"}{\\\"}\\\\\"}{\"c\": {\"d\": [{}, {\"e\": \"\u{e4}\\n\"}]}}\r\n\r\n \t{}\n";
 
     fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
-        let mut parser = Parser::default();
-        let objects: Vec<_> = pieces.into_iter().flat_map(|piece| parser.push(piece).unwrap()).collect();
+        let (mut parser, mut objects) = (Parser::default(), Vec::new());
+        for piece in pieces {
+            parser.push(piece, &mut objects).unwrap();
+        }
         assert!(!parser.is_inside());
         objects.into_iter().map(|object| String::from_utf8(object).unwrap()).collect()
     }
@@ -107,13 +108,15 @@ mod tests {
     #[test]
     fn what_is_no_object_is_told() {
         for bytes in ["<html>", "[{}]", "null", "data: {}", "{}}"] {
-            assert_eq!(Parser::default().push(bytes.as_bytes()), Err(NoObject::NotJson), "{bytes}");
+            let mut objects = Vec::new();
+            let told = Parser::default().push(bytes.as_bytes(), &mut objects);
+            assert_eq!((told, objects.len()), (Err(NoObject::NotJson), usize::from(bytes == "{}}")), "{bytes}");
         }
-        let mut parser = Parser::default();
-        assert_eq!(parser.push(b"{\"a\": {\"b\": \"}}"), Ok(vec![]));
+        let (mut parser, mut objects) = (Parser::default(), Vec::new());
+        assert_eq!(parser.push(b"{\"a\": {\"b\": \"}}", &mut objects), Ok(()));
         assert!(parser.is_inside());
         let piece = vec![b'x'; 64 << 10];
-        let fits = (0..1000).take_while(|_| parser.push(&piece).is_ok()).count();
+        let fits = (0..1000).take_while(|_| parser.push(&piece, &mut objects).is_ok()).count();
         assert_eq!(fits, (MAX_BYTES >> 16) - 1);
     }
 
@@ -127,7 +130,7 @@ mod tests {
         ) {
             let mut parser = Parser::default();
             for piece in bytes.chunks(size) {
-                if parser.push(piece).is_err() {
+                if parser.push(piece, &mut Vec::new()).is_err() {
                     break;
                 }
             }

@@ -81,7 +81,7 @@ pub(super) async fn play_whole(
 const PIECE_BYTES: usize = 16 << 10;
 
 /// What came instead of a voice; a server may say why.
-pub(super) async fn text_instead(
+async fn text_instead(
     mut text: Vec<u8>,
     answer: &mut Answer,
     outlet: &Outlet<Sound>,

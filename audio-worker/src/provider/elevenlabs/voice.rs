@@ -15,7 +15,7 @@ use crate::{
         fault::{self, Secrets, error},
         http::Client,
         intake::Intake,
-        json_stream::{NoObject, Parser},
+        json_stream::Parser,
         language, voice_body,
     },
 };
@@ -162,18 +162,14 @@ impl Asked {
         let (mut parser, mut words) = (Parser::default(), Words::default());
         let mut intake = Intake::new(self.format, "");
         while let Some(bytes) = outlet.chunk(&mut answer).await? {
-            let objects = match parser.push(&bytes) {
-                Ok(objects) => objects,
-                Err(NoObject::NotJson) => {
-                    return Err(voice_body::text_instead(Vec::new(), &mut answer, outlet, &self.secrets).await);
-                }
-                Err(NoObject::TooLong) => return Err(error(Fault::Malformed, &NoObject::TooLong.to_string())),
-            };
+            let mut objects = Vec::new();
+            let parsed = parser.push(&bytes, &mut objects);
             for object in objects {
                 for sound in self.sounds(&object, &mut intake, &mut words)? {
                     outlet.give(sound).await;
                 }
             }
+            parsed.map_err(|no_object| error(Fault::Malformed, &no_object.to_string()))?;
         }
         if parser.is_inside() {
             return Err(error(Fault::Malformed, "half a JSON object at the end of a voice"));

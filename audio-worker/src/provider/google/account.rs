@@ -106,3 +106,58 @@ impl fmt::Debug for ServiceAccount {
         f.debug_struct("ServiceAccount").field("token_host", &self.token_uri.host()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::Value;
+
+    /// A file as Google gives it out, with a key of the tests.
+    pub(in crate::provider::google) fn file(token_uri: &str) -> Value {
+        let key = STANDARD.encode(include_bytes!("fixtures/key.der"));
+        json!({
+            "type": "service_account",
+            "project_id": "tests",
+            "private_key_id": "0123456789abcdef",
+            "private_key": format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n"),
+            "client_email": "tandem@tests.iam.gserviceaccount.com",
+            "client_id": "7",
+            "token_uri": token_uri,
+        })
+    }
+
+    const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
+
+    #[test]
+    fn an_assertion_is_what_openssl_signs() {
+        let account = ServiceAccount::parse(&file(TOKEN_URI).to_string()).unwrap();
+        assert_eq!(account.assertion(1_700_000_000).unwrap(), include_str!("fixtures/assertion.txt"));
+        assert!(!format!("{account:?}").contains("BEGIN"));
+    }
+
+    #[test]
+    fn files_that_cannot_work_are_refused() {
+        let with = |name: &str, value: Value| {
+            let mut file = file(TOKEN_URI);
+            file[name] = value;
+            ServiceAccount::parse(&file.to_string()).map(|_| ())
+        };
+        assert_eq!(with("quota_project_id", "payer".into()), Ok(()));
+        assert_eq!(with("token_uri", "http://127.0.0.1:1/token".into()), Ok(()));
+        for (name, value) in [
+            ("client_email", Value::Null),
+            ("client_email", "".into()),
+            ("private_key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".into()),
+            ("private_key", "no key".into()),
+            ("token_uri", "http://oauth2.example.com/token".into()),
+            ("token_uri", "token".into()),
+            ("quota_project_id", "a\nb".into()),
+        ] {
+            assert_eq!(with(name, value), Err(SettingsError::ServiceAccount), "{name}");
+        }
+        for text in ["", "{}", "{\"type\": \"authorized_user\", \"refresh_token\": \"x\"}"] {
+            assert!(ServiceAccount::parse(text).is_err(), "{text}");
+        }
+    }
+}
