@@ -7,6 +7,7 @@
 //! - [`world`]: the pair with a simulated account to dial through and [`calls_api`], a client of the calls API;
 //!   [`receiver`] is a user's webhook for call events.
 //! - [`openai`]: a stand-in for OpenAI, with fixed delays, faults on demand, and room for a real recogniser and voice.
+//! - [`mod@deepgram`]: a stand-in for Deepgram, which listens while somebody speaks.
 //! - [`talk`]: callers who converse with an agent.
 //! - [`log`]: what the services log, and [`secrets`], which must not be in it.
 //! - [`fuzz`]: what the fuzzers run.
@@ -19,6 +20,7 @@
 
 pub mod calls_api;
 pub mod corpus;
+pub mod deepgram;
 pub mod demo;
 pub mod fuzz;
 pub mod hearing;

@@ -1,0 +1,400 @@
+//! Deepgram: its socket and its recordings against a stand-in that follows the published description, and calls whose words
+//! come from it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use audio_worker::{
+    agent::Agents,
+    dsp::mulaw,
+    provider::{
+        Fault, ProviderError, Speech, SpeechToText,
+        deepgram::{self, Settings},
+        http::Client,
+        listening::{Listening, Recognised},
+    },
+};
+use bytes::Bytes;
+use tests::{
+    deepgram::{Deepgram, Mishap},
+    openai::{OpenAi, Script, Stage, tone},
+    stack::{Stack, StackPlan, eventually},
+    talk::{Phone, recorded, staff},
+};
+use tokio::{runtime::Handle, time::timeout};
+
+/// How long what must come may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Silence after which an answer is over.
+const PAUSE: Duration = Duration::from_millis(600);
+const KEY: &str = "dg-0123456789abcdef";
+
+fn recogniser(server: &Deepgram, change: impl FnOnce(&mut Settings)) -> Arc<dyn SpeechToText> {
+    let mut settings = Settings::default();
+    settings.server.base = server.base();
+    settings.server.key = Some(KEY.to_owned().into());
+    change(&mut settings);
+    deepgram::speech_to_text(&Client::new(Handle::current()).unwrap(), &settings).unwrap()
+}
+
+/// A session that is fed by hand.
+struct Ear(Box<dyn Listening>);
+
+impl Ear {
+    fn open(server: &Deepgram) -> Self {
+        Self(recogniser(server, |_| {}).listen("en-GB", Bytes::new()).unwrap())
+    }
+
+    fn feed(&mut self, sound: &[u8], ms: usize) {
+        for frame in sound.iter().copied().cycle().take(ms * 8).collect::<Vec<_>>().chunks(160) {
+            self.0.feed(frame);
+        }
+    }
+
+    async fn next(&mut self) -> Result<Recognised, ProviderError> {
+        timeout(PATIENCE, poll_fn(|cx| self.0.poll(cx))).await.expect("nothing comes")
+    }
+
+    /// The final words of all that was fed.
+    async fn finish(&mut self) -> Vec<Recognised> {
+        self.0.finalize();
+        let mut found = Vec::new();
+        loop {
+            let next = self.next().await.unwrap();
+            let is_final = matches!(next, Recognised::Final(_));
+            found.push(next);
+            if is_final {
+                return found;
+            }
+        }
+    }
+
+    async fn fails(&mut self) -> ProviderError {
+        loop {
+            if let Err(error) = self.next().await {
+                return error;
+            }
+        }
+    }
+}
+
+/// Mu-law of a loud tone.
+fn voice() -> Vec<u8> {
+    let mut codes = Vec::new();
+    let pcm: Vec<i16> = tone(400.0, Duration::from_secs(1)).into_iter().step_by(3).collect();
+    mulaw::encode(&pcm, &mut codes);
+    codes
+}
+
+const SILENCE: [u8; 160] = [0xff; 160];
+
+#[tokio::test]
+async fn a_session_says_what_it_wants_hears_all_and_ends_in_good_order() {
+    let server = Deepgram::start().await.unwrap();
+    server.says("Hello there.");
+    let recogniser = recogniser(&server, |settings| settings.keyterms = vec!["Tandem".to_owned(), "mu-law".to_owned()]);
+    let mut ear = Ear(recogniser.listen("en-GB", Bytes::from_static(&[0x12; 20_000])).unwrap());
+    ear.feed(&[0x34], 20);
+    ear.0.feed(&[]);
+    ear.feed(&voice(), 700);
+    let found = ear.finish().await;
+    let Some(Recognised::Final(stretch)) = found.last() else { panic!("{found:?}") };
+    assert_eq!((stretch.from_ms, stretch.to_ms, stretch.text.as_str()), (0, 2500 + 720, "Hello there."));
+    assert_eq!((stretch.words.len(), stretch.words[1].text.as_str(), stretch.words[1].to_ms), (2, "there.", 3220));
+    // What comes with the end of a flush is no end of the speech.
+    assert!(!found.iter().any(|event| matches!(event, Recognised::EndOfSpeech { .. })), "{found:?}");
+    assert!(matches!(&found[0], Recognised::Interim(stretch) if stretch.text == "Hello"), "{found:?}");
+    drop(ear);
+    let sessions = server.wait_for("the end", |sessions| sessions[0].is_over).await;
+    let session = &sessions[0];
+    assert!(session.said_goodbye);
+    assert_eq!(
+        (session.bytes, session.first[0], session.authorization.as_deref()),
+        (20_000 + 720 * 8, 0x12, Some(&*format!("Token {KEY}")))
+    );
+    for (name, values) in [
+        ("model", &["nova-3"][..]),
+        ("language", &["en-GB"]),
+        ("encoding", &["mulaw"]),
+        ("sample_rate", &["8000"]),
+        ("channels", &["1"]),
+        ("interim_results", &["true"]),
+        ("endpointing", &["300"]),
+        ("utterance_end_ms", &["1000"]),
+        ("vad_events", &["true"]),
+        ("punctuate", &["true"]),
+        ("keyterm", &["Tandem", "mu-law"]),
+    ] {
+        assert_eq!(session.asked(name), values, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn ends_of_speech_are_told() {
+    let server = Deepgram::start().await.unwrap();
+    server.says("Hello there.");
+    let mut ear = Ear::open(&server);
+    ear.feed(&voice(), 600);
+    ear.feed(&SILENCE, 1100);
+    let mut ends = Vec::new();
+    while ends.len() < 2 {
+        if let Recognised::EndOfSpeech { at_ms } = ear.next().await.unwrap() {
+            ends.push(at_ms);
+        }
+    }
+    // After 300 ms of silence, and with the last word a second ago.
+    assert_eq!(ends, [900, 600]);
+}
+
+#[tokio::test]
+async fn what_comes_in_pieces_is_the_same_as_in_one() {
+    let mut whole = None;
+    for mishap in [
+        None,
+        Some(Mishap::ByteByByte(Duration::ZERO)),
+        Some(Mishap::ByteByByte(Duration::from_millis(1))),
+        Some(Mishap::Fragments),
+        Some(Mishap::Before(r#"{"type":"SpeechStarted","channel":[0],"timestamp":0.1}"#.to_owned())),
+        Some(Mishap::Before(r#"{"type":"SomethingNew","more":[1,2,3]}"#.to_owned())),
+    ] {
+        let server = Deepgram::start().await.unwrap();
+        server.says("Grüß Gott, это Tandem.");
+        if let Some(mishap) = mishap.clone() {
+            server.upset(mishap);
+        }
+        let mut ear = Ear::open(&server);
+        ear.feed(&voice(), 700);
+        // Both are understood before it is asked.
+        let mut found = vec![ear.next().await.unwrap(), ear.next().await.unwrap()];
+        found.extend(ear.finish().await);
+        assert_eq!(found.len(), 3);
+        assert_eq!(*whole.get_or_insert_with(|| found.clone()), found, "{mishap:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_told_and_does_not_end_the_session_at_once() {
+    let server = Deepgram::start().await.unwrap();
+    server.says("Hello there.");
+    server.upset(Mishap::Before("<html></html>".to_owned()));
+    let mut ear = Ear::open(&server);
+    ear.feed(&voice(), 700);
+    let found = ear.finish().await;
+    assert!(matches!(&found[0], Recognised::Unreadable(error) if error.kind == Fault::Malformed), "{found:?}");
+    assert!(matches!(found.last(), Some(Recognised::Final(stretch)) if stretch.text == "Hello there."));
+    // Where there is nothing else, it does.
+    server.upset(Mishap::Instead("{\"type\":\"Results\"".to_owned()));
+    let mut ear = Ear::open(&server);
+    ear.feed(&voice(), 4500);
+    assert_eq!(ear.fails().await.kind, Fault::Malformed);
+}
+
+#[tokio::test]
+async fn refusals_and_early_ends_have_their_meaning() {
+    let server = Deepgram::start().await.unwrap();
+    for (mishap, kind, detail) in [
+        (Mishap::Refuse(400), Fault::Rejected, "HTTP 400"),
+        (Mishap::Refuse(401), Fault::Denied, "HTTP 401"),
+        (Mishap::Refuse(403), Fault::Denied, "HTTP 403"),
+        (Mishap::Refuse(429), Fault::Busy, "HTTP 429"),
+        (Mishap::Refuse(503), Fault::Failed, "HTTP 503"),
+        (Mishap::Refuse(200), Fault::Malformed, "HTTP 200"),
+        (Mishap::Close(100, 1011, "NET-0000: said".to_owned()), Fault::Failed, "closed with 1011 NET-0000"),
+        (Mishap::Close(100, 1008, "DATA-0000".to_owned()), Fault::Rejected, "closed with 1008 DATA-0000"),
+        (Mishap::Close(100, 1000, String::new()), Fault::Unreachable, "closed with 1000"),
+        (Mishap::Break(100), Fault::Unreachable, "broke off"),
+        (Mishap::Fail(100), Fault::Failed, "says that it failed NET-0000"),
+    ] {
+        server.upset(mishap.clone());
+        let mut ear = Ear::open(&server);
+        ear.feed(&voice(), 400);
+        let error = ear.fails().await;
+        assert_eq!(error.kind, kind, "{mishap:?}: {error}");
+        assert!(error.detail.contains(detail) && !error.detail.contains("said"), "{mishap:?}: {error}");
+        assert!(!error.detail.contains(KEY));
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_and_too_much_to_send_are_told() {
+    let server = Deepgram::start().await.unwrap();
+    let mut ear = Ear::open(&server);
+    // More than 5 s, before any of it could leave.
+    ear.feed(&voice(), 5020);
+    let error = ear.fails().await;
+    assert_eq!((error.kind, error.detail.as_str()), (Fault::Timeout, "5 s of sound could not be sent"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let gone = recogniser(&server, |settings| {
+        settings.server.base = format!("http://127.0.0.1:{port}/v1").parse().unwrap();
+    });
+    let mut ear = Ear(gone.listen("", Bytes::new()).unwrap());
+    assert_eq!(ear.fails().await.kind, Fault::Unreachable);
+}
+
+#[tokio::test]
+async fn without_sound_the_session_is_kept_alive() {
+    let server = Deepgram::start().await.unwrap();
+    server.says("Hello there.");
+    let mut ear = Ear::open(&server);
+    ear.feed(&SILENCE, 20);
+    // Nobody asks meanwhile; 10 s of silence would end it.
+    server
+        .wait_for("the second sign of life", |sessions| sessions.first().is_some_and(|one| one.keep_alives == 2))
+        .await;
+    ear.feed(&voice(), 300);
+    let found = ear.finish().await;
+    assert!(matches!(found.last(), Some(Recognised::Final(stretch)) if stretch.text == "Hello there."));
+}
+
+#[tokio::test]
+async fn recordings_are_put_into_words() {
+    let server = Deepgram::start().await.unwrap();
+    let recogniser = recogniser(&server, |settings| settings.keyterms = vec!["Tandem".to_owned()]);
+    let speech = || Speech { pcm: vec![7; 16_000].into(), language: "de".to_owned() };
+    server.recorded(Ok("Guten Tag."));
+    assert_eq!(recogniser.transcribe(speech()).await.unwrap(), "Guten Tag.");
+    let asked = server.sessions();
+    assert!(asked[0].is_recording && asked[0].first.starts_with(b"RIFF") && asked[0].bytes == 44 + 32_000);
+    assert_eq!(asked[0].authorization.as_deref(), Some(&*format!("Token {KEY}")));
+    for (name, values) in
+        [("model", &["nova-3"][..]), ("language", &["de"]), ("keyterm", &["Tandem"]), ("encoding", &[])]
+    {
+        assert_eq!(asked[0].asked(name), values, "{name}");
+    }
+    for (status, kind) in [(400, Fault::Rejected), (401, Fault::Denied), (429, Fault::Busy), (500, Fault::Failed)] {
+        server.recorded(Err(status));
+        let error = recogniser.transcribe(speech()).await.unwrap_err();
+        assert_eq!((error.kind, error.detail.contains("Not today.")), (kind, true), "{error}");
+    }
+}
+
+/// An agent that is heard through the stand-in.
+struct Desk {
+    stack: Stack,
+    deepgram: Deepgram,
+    openai: OpenAi,
+}
+
+impl Desk {
+    async fn open(more: &str) -> Self {
+        let script =
+            Script { think: Arc::new(|turns| format!("You said {}", turns.last().unwrap().text)), ..Script::default() };
+        let (openai, deepgram) = (OpenAi::start(script).await.unwrap(), Deepgram::start().await.unwrap());
+        let stack = Stack::start(
+            StackPlan::default().agents(Self::staff(&openai, &deepgram, more)).gateway("DEFAULT_AGENT", "desk"),
+        );
+        Self { stack: stack.await, deepgram, openai }
+    }
+
+    fn staff(openai: &OpenAi, deepgram: &Deepgram, more: &str) -> Agents {
+        let url = deepgram.base();
+        let file = format!(
+            r#"
+            [agent.desk]
+            kind = "pipeline"
+            instructions = "Be brief."
+            greeting = "Hello there."
+            [agent.desk.speech_to_text]
+            provider = "deepgram"
+            url = "{url}"
+            {more}
+            [agent.desk.chat]
+            model = "m"
+            [agent.desk.text_to_speech]
+            model = "m"
+            "#
+        );
+        staff(&file, &openai.base())
+    }
+
+    async fn greeted(&self) -> Phone {
+        let mut phone = Phone::dial(&self.stack.call_plan()).await.unwrap();
+        let began = phone.began();
+        phone.until("the greeting", PATIENCE, |log| log.has_answered(began, PAUSE)).await.unwrap();
+        phone
+    }
+
+    /// Says something in which `words` are understood; gives what the model was told of it.
+    async fn say(&self, phone: &mut Phone, clip: usize, words: &str) -> String {
+        self.deepgram.says(words);
+        let said = phone.say_all(&recorded()[clip]).await.unwrap().ended.unwrap();
+        phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
+        let asked = self.openai.asked_for(Stage::Chat);
+        let messages = asked.last().unwrap().fields["messages"].as_array().unwrap().clone();
+        messages.last().unwrap()["content"].as_str().unwrap().to_owned()
+    }
+
+    async fn errors(&self, kind: &str) -> f64 {
+        let name = format!("tandem_worker_provider_errors_total{{kind=\"{kind}\",stage=\"speech_to_text\"}}");
+        self.stack.worker_metrics().await.of(&name).unwrap_or_default()
+    }
+
+    async fn close(self, mut phone: Phone) {
+        phone.hang_up().await;
+        self.deepgram.wait_for("the end of all sessions", |sessions| sessions.iter().all(|one| one.is_over)).await;
+        self.stack.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_words_come_while_they_are_said_is_answered() {
+    for more in ["", "endpoint = \"provider\""] {
+        let desk = Desk::open(more).await;
+        let mut phone = desk.greeted().await;
+        for (clip, words) in ["What time is it?", "And tomorrow?", "Thank you."].into_iter().enumerate() {
+            assert_eq!(desk.say(&mut phone, clip, words).await, words);
+        }
+        let sessions = desk.deepgram.sessions();
+        assert_eq!(sessions.len(), 1, "one session for the whole call, and no recording");
+        assert_eq!(sessions[0].asked("language"), ["en-US"]);
+        desk.close(phone).await;
+    }
+}
+
+#[tokio::test]
+async fn a_turn_in_which_the_socket_dies_is_answered_all_the_same() {
+    let desk = Desk::open("").await;
+    desk.deepgram.upset(Mishap::Close(400, 1011, "NET-0000".to_owned()));
+    let mut phone = desk.greeted().await;
+    assert_eq!(desk.say(&mut phone, 0, "What time is it?").await, "What time is it?");
+    // What had been said before it died was said once more to the second.
+    let sessions = desk.deepgram.sessions();
+    assert_eq!((sessions.len(), sessions[0].is_over, sessions[1].is_recording), (2, true, false));
+    assert!(sessions[1].bytes > 8 * 400);
+    eventually("the fault is counted", async || desk.errors("failed").await == 1.0).await;
+    assert_eq!(desk.say(&mut phone, 1, "And tomorrow?").await, "And tomorrow?");
+    desk.close(phone).await;
+}
+
+#[tokio::test]
+async fn where_nobody_listens_any_more_the_recording_is_asked_for() {
+    let desk = Desk::open("").await;
+    desk.deepgram.recorded(Ok("What was recorded."));
+    desk.deepgram.upset(Mishap::Break(400));
+    desk.deepgram.upset(Mishap::Refuse(503));
+    let mut phone = desk.greeted().await;
+    assert_eq!(desk.say(&mut phone, 0, "never").await, "What was recorded.");
+    let seen: Vec<_> = desk.deepgram.sessions().iter().map(|session| session.is_recording).collect();
+    assert_eq!(seen[..3], [false, false, true]);
+    // Later it listens again.
+    desk.deepgram
+        .wait_for("another session", |sessions| sessions.iter().filter(|one| !one.is_recording).count() == 3)
+        .await;
+    assert_eq!(desk.say(&mut phone, 1, "And tomorrow?").await, "And tomorrow?");
+    desk.close(phone).await;
+}
+
+#[tokio::test]
+async fn final_words_that_come_late_or_never_are_not_waited_for() {
+    for mishap in [Mishap::FinalizesAfter(Duration::from_secs(2)), Mishap::NeverFinalizes] {
+        let desk = Desk::open("endpointing_ms = 5000").await;
+        desk.deepgram.upset(mishap);
+        let mut phone = desk.greeted().await;
+        // What was understood until then: the stand-in leaves the last word to the end.
+        assert_eq!(desk.say(&mut phone, 0, "What time is it?").await, "What time is");
+        desk.close(phone).await;
+    }
+}
