@@ -388,6 +388,16 @@ async fn where_nobody_listens_any_more_the_recording_is_asked_for() {
 }
 
 #[tokio::test]
+async fn one_who_takes_all_and_says_nothing_is_not_believed() {
+    let desk = Desk::open("").await;
+    desk.deepgram.recorded(Ok("What was recorded."));
+    desk.deepgram.upset(Mishap::Deaf);
+    let mut phone = desk.greeted().await;
+    assert_eq!(desk.say(&mut phone, 0, "never").await, "What was recorded.");
+    desk.close(phone).await;
+}
+
+#[tokio::test]
 async fn final_words_that_come_late_or_never_are_not_waited_for() {
     for mishap in [Mishap::FinalizesAfter(Duration::from_secs(2)), Mishap::NeverFinalizes] {
         let desk = Desk::open("endpointing_ms = 5000").await;

@@ -11,7 +11,7 @@ use std::{
 use ::tests::corpus::disturbances;
 use audio_worker::{
     agent::{
-        Act, Agent, Cast, Heard, Opening, Report, Talk,
+        Act, Agent, Cast, Heard, LiveSettings, Opening, Report, Talk,
         brain::{Answer, Brain, Farewell, Piece},
         text::Text,
     },

@@ -50,6 +50,8 @@ const PURE: &[&str] = &[
     "audio-worker/src/dsp",
     "audio-worker/src/ears.rs",
     "audio-worker/src/ears",
+    "audio-worker/src/agent/talk/live_words/understood.rs",
+    "audio-worker/src/provider/deepgram/message.rs",
     "audio-worker/src/provider/fault.rs",
     "audio-worker/src/provider/intake.rs",
     "audio-worker/src/provider/language.rs",

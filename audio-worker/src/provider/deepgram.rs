@@ -186,11 +186,15 @@ mod tests {
     use super::*;
     use tokio::runtime::Handle;
 
+    fn client() -> Client {
+        Client::new(Handle::current()).unwrap()
+    }
+
     fn place(change: impl FnOnce(&mut Settings)) -> Result<Place, SettingsError> {
         let mut settings = Settings::default();
         settings.server.key = Some("a-key\n".to_owned().into());
         change(&mut settings);
-        Place::new(&Client::new(Handle::current()).unwrap(), &settings)
+        Place::new(&client(), &settings)
     }
 
     #[tokio::test]

@@ -35,6 +35,9 @@ const SILENCE: [u8; 160] = [0xff; 160];
 /// Silence before what was said is asked to become final: a recogniser that is cut within a word loses it.
 const BEFORE_FINAL: Duration = Duration::from_millis(96);
 
+/// How long words are waited for in an interruption: when the agent goes on before, they still stop it.
+const PROBE_PATIENCE: Duration = Duration::from_millis(1500);
+
 /// A recogniser that is so far behind has gone.
 const FAR_BEHIND: u64 = 5000 * PER_MS;
 
@@ -200,7 +203,7 @@ impl LiveWords {
         let (answer, found) = oneshot::channel();
         let since = |silence: Duration| question.last_voice.map_or(at, |last| (last + silence).max(at));
         let step = match self.settings.endpoint {
-            _ if question.probe => Step::Asked(at + self.settings.finalize_wait),
+            _ if question.probe => Step::Asked(at + PROBE_PATIENCE),
             Endpoint::Own => Step::Waiting(since(BEFORE_FINAL)),
             // Its own end comes with final words; an order for them would take the end away.
             Endpoint::Provider => Step::Waiting(since(question.endpoint_silence)),

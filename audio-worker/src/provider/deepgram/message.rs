@@ -137,8 +137,10 @@ fn ms(seconds: f64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     fn results(more: Value) -> String {
         let mut message = json!({
@@ -231,6 +233,18 @@ mod tests {
             (4000, "my card is 4929", Fault::Unreachable, "closed with 4000"),
         ] {
             assert_eq!(closed(code, reason), error(kind, detail));
+        }
+    }
+
+    proptest! {
+        /// Whatever is there instead of a part, or put into it, the message is read, counted, or says that it failed.
+        #[test]
+        fn whatever_comes_is_read_or_counted(from in 0_usize..400, length in 0_usize..30, other in ".{0,20}") {
+            let whole = results(json!({ "is_final": true }));
+            let (from, to) = (from.min(whole.len()), (from + length).min(whole.len()));
+            let _ = read(&format!("{}{other}{}", &whole[..from], &whole[to..]));
+            let _ = read(&other);
+            let _ = closed(1000, &other);
         }
     }
 

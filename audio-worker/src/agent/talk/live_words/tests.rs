@@ -177,7 +177,7 @@ fn a_probe_is_answered_by_the_first_words_and_asks_for_nothing() {
     assert_eq!(found.try_recv().unwrap().as_deref(), Some("wait"));
     call.live.forget();
     let mut found = call.ask(true);
-    call.at += Duration::from_millis(300);
+    call.at += PROBE_PATIENCE;
     call.poll();
     assert_eq!((found.try_recv().unwrap().as_deref(), call.finalized()), (Some(""), 0));
 }

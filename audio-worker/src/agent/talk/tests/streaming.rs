@@ -148,9 +148,9 @@ fn streaming(
 }
 
 fn interims(call: &Call) -> Vec<&str> {
-    let told = call.acts.iter().filter_map(|(_, act)| match act {
-        Act::Report(Report::Said { by: C, text, is_final: false, .. }) => Some(text.as_str()),
-        _ => None,
+    let told = call.acts.iter().filter_map(|(_, act)| {
+        let Act::Report(Report::Said { by: C, text, is_final: false, .. }) = act else { return None };
+        Some(text.as_str())
     });
     told.collect()
 }
@@ -266,9 +266,9 @@ async fn the_recogniser_may_decide_that_the_caller_has_finished() {
     let (mut call, script) = streaming(manner, &said, &[], Endpoint::Provider);
     call.silence(1000).await.voice(1000).await.silence(1500).await;
     assert_eq!(call.said()[1..], [(C, "one two three", false), (A, "one two three", false)]);
-    let turn = call.acts.iter().find_map(|(_, act)| match act {
-        Act::Report(Report::Turn(turn)) => turn.endpoint,
-        _ => None,
+    let turn = call.acts.iter().find_map(|(_, act)| {
+        let Act::Report(Report::Turn(turn)) = act else { return None };
+        turn.endpoint
     });
     assert!(turn.unwrap() < Duration::from_millis(280), "{turn:?}");
     assert_eq!(script.lock().unwrap().finalized, 0);
