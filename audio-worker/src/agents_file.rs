@@ -14,13 +14,14 @@ mod reader;
 mod settings;
 mod stage;
 mod survey;
+mod tools;
 mod voice;
 
 pub use family::provider;
 use reader::{Reader, Section};
 pub use settings::{
     AgentSettings, DefaultKey, Defaults, Format, Hearing, Kind, PipelineSettings, Provider, ResultsSettings,
-    StageSettings, Streaming, SurveySettings, Talk, Thinking, Voice,
+    StageSettings, Streaming, SurveySettings, Talk, Thinking, ToolSettings, Voice,
 };
 pub use stage::address;
 
@@ -58,7 +59,7 @@ pub fn parse(text: &str, defaults: &Defaults, secrets: &dyn Secrets) -> Result<V
 }
 
 fn agents(reader: &mut Reader<'_>, document: &DeTable<'_>, defaults: &Defaults) -> Vec<AgentSettings> {
-    reader.check_keys(document, &["defaults", "agent"], "the file");
+    reader.check_keys(document, &["defaults", "agent", "tool"], "the file");
     let shared = document.get("defaults").and_then(|value| {
         let table = value.get_ref().as_table();
         match table {
@@ -72,6 +73,7 @@ fn agents(reader: &mut Reader<'_>, document: &DeTable<'_>, defaults: &Defaults) 
         }
         table
     });
+    reader.functions = tools::functions(reader, document);
     let Some(value) = document.get("agent") else {
         reader.mistake(0..0, "there is no agent; begin each with [agent.NAME], or leave AGENTS_FILE empty for none");
         return Vec::new();

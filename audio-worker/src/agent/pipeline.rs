@@ -1,25 +1,36 @@
-//! The brain that asks a chat model: instructions, what was heard so far, and what the caller just said.
+//! The brain that asks a chat model: instructions, what was heard so far, and what the caller just said. What the model
+//! calls for is done by its tools.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
-use futures_util::{StreamExt, future, stream};
+use futures_util::{StreamExt, stream};
 use telemetry::Sensitive;
 
 use super::{
     Opening,
     brain::{Answer, Brain, Farewell, Piece},
     text::Text,
+    tools::{About, Toolbox},
 };
 use crate::{
     agents_file::PipelineSettings,
-    provider::{Chat, Message, Role, Token},
+    conversation::now,
+    provider::{Chat, Message, Role},
 };
+
+mod errand;
+mod thinking;
+
+use errand::Errand;
+use thinking::Thinking;
 
 /// What all calls of one agent share.
 #[derive(Debug)]
 pub struct Persona {
     /// The model.
     pub chat: Arc<dyn Chat>,
+    /// What it may call.
+    pub tools: Toolbox,
     /// What it is told, and what is said without it.
     pub settings: PipelineSettings,
 }
@@ -27,15 +38,30 @@ pub struct Persona {
 /// Keys that may wait to be told to the model.
 const MAX_DIGITS: usize = 32;
 
+/// Turns whose calls of tools are kept, and most text of them, in bytes; beyond it the oldest are forgotten.
+const MAX_ERRANDS: usize = 32;
+const MAX_ERRAND_BYTES: usize = 64 << 10;
+
 /// One call of an agent that asks a chat model.
 #[derive(Debug)]
 pub struct Pipeline {
     persona: Arc<Persona>,
-    parameters: Sensitive<BTreeMap<String, String>>,
+    about: Arc<About>,
     instructions: String,
     digits: String,
     /// Of them, those that the newest prompt tells.
     told: usize,
+    /// What was done for earlier answers, oldest first; the last is the newest answer's.
+    turns: VecDeque<Turn>,
+}
+
+/// A turn of the caller, and what was done for it.
+#[derive(Debug)]
+struct Turn {
+    said: Sensitive<String>,
+    errand: Errand,
+    /// Its answer was said.
+    settled: bool,
 }
 
 impl Pipeline {
@@ -43,12 +69,50 @@ impl Pipeline {
     pub fn new(persona: Arc<Persona>, opening: &Opening) -> Self {
         persona.chat.warm();
         let instructions = persona.settings.instructions.fill(opening.parameters.expose());
-        Self { persona, parameters: opening.parameters.clone(), instructions, digits: String::new(), told: 0 }
+        let about = Arc::new(About::from(opening));
+        Self { persona, about, instructions, digits: String::new(), told: 0, turns: VecDeque::new() }
     }
 
     fn say(&self, text: &Text) -> Answer {
-        say(&text.fill(self.parameters.expose()))
+        say(&self.words(text))
     }
+
+    fn words(&self, text: &Text) -> String {
+        text.fill(self.about.parameters.expose())
+    }
+
+    /// A new turn begins: what earlier ones had done is kept, as messages with the place in `history` behind which they
+    /// belong.
+    fn remember(&mut self, history: &[Message]) -> Vec<(usize, Vec<Message>)> {
+        let now = now();
+        // Of a guess that was thrown away, only what was done counts.
+        self.turns.retain(|turn| turn.errand.has_effects() || (turn.settled && turn.errand.may_be_told()));
+        let (mut errands, mut before, mut bytes, mut kept) = (Vec::new(), history.len(), 0, 0);
+        for turn in self.turns.iter().rev().take(MAX_ERRANDS) {
+            let mut messages = turn.errand.messages(now);
+            bytes += messages.iter().map(size).sum::<usize>();
+            let said = turn.said.expose().trim();
+            let is_turn = |message: &Message| message.role == Role::User && message.text.contains(said);
+            let found = history[..before].iter().rposition(is_turn).map(|at| at + 1);
+            match found {
+                _ if bytes > MAX_ERRAND_BYTES => break,
+                Some(place) => before = place,
+                // What was done for words that nobody answered comes last, with the words.
+                None if !turn.settled && before == history.len() => messages.insert(0, Message::new(Role::User, said)),
+                None => break,
+            }
+            errands.push((before, messages));
+            kept += 1;
+        }
+        self.turns.drain(..self.turns.len() - kept);
+        errands.reverse();
+        errands
+    }
+}
+
+/// Text of a message, in bytes.
+fn size(message: &Message) -> usize {
+    message.text.len() + message.calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>()
 }
 
 impl Brain for Pipeline {
@@ -62,20 +126,38 @@ impl Brain for Pipeline {
         self.told = self.digits.len();
         let text = if self.digits.is_empty() { said.to_owned() } else { format!("{said} [keys: {}]", self.digits) };
         let system = Message::new(Role::System, self.instructions.clone());
-        let system = (!self.instructions.is_empty()).then_some(system);
+        let mut prompt: Vec<_> = (!self.instructions.is_empty()).then_some(system).into_iter().collect();
         let newest = &history[history.len().saturating_sub(self.persona.settings.max_history)..];
-        let prompt = system.into_iter().chain(newest.iter().cloned()).chain([Message::new(Role::User, text)]);
-        let answer = self.persona.chat.answer(prompt.collect(), &[]);
-        Box::pin(answer.filter_map(|token| {
-            future::ready(match token {
-                Ok(Token::Text(text)) => Some(Ok(Piece::Say(text))),
-                Ok(Token::Call(_) | Token::Usage { .. }) => None,
-                Err(error) => Some(Err(error)),
-            })
-        }))
+        let mut errands = self.remember(newest).into_iter().peekable();
+        for at in 0..=newest.len() {
+            while let Some((_, messages)) = errands.next_if(|(place, _)| *place <= at) {
+                prompt.extend(messages);
+            }
+            prompt.extend(newest.get(at).cloned());
+        }
+        prompt.push(Message::new(Role::User, text));
+        let reports: Vec<_> =
+            self.turns.iter().flat_map(|turn| turn.errand.reports(now())).map(Piece::Called).collect();
+        let errand = Errand::default();
+        let turn = Turn { said: said.to_owned().into(), errand: errand.clone(), settled: false };
+        self.turns.push_back(turn);
+        let goodbye = self.words(&self.persona.settings.talk.goodbye);
+        let (persona, about) = (Arc::clone(&self.persona), Arc::clone(&self.about));
+        Box::pin(Thinking::new(persona, about, goodbye, prompt, (errand, reports.into_iter())))
     }
 
-    fn settle(&mut self, _: &str) {
+    fn commit(&mut self) {
+        if let Some(turn) = self.turns.back() {
+            turn.errand.commit();
+        }
+    }
+
+    fn settle(&mut self, said: &str) {
+        self.commit();
+        // What was done before for words that nobody answered belongs to these now.
+        for turn in self.turns.iter_mut().filter(|turn| !turn.settled) {
+            (turn.said, turn.settled) = (said.to_owned().into(), true);
+        }
         self.digits.drain(..std::mem::take(&mut self.told));
     }
 
@@ -109,96 +191,4 @@ pub fn say(text: &str) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-    use crate::{
-        agents_file::{Defaults, Kind, Secrets},
-        provider::{Streaming, ToolSpec},
-    };
-
-    struct NoSecrets;
-
-    impl Secrets for NoSecrets {
-        fn variable(&self, _: &str) -> Option<Sensitive<String>> {
-            None
-        }
-
-        fn file(&self, path: &str) -> Result<Sensitive<String>, String> {
-            Err(path.to_owned())
-        }
-    }
-
-    fn defaults() -> Defaults {
-        Defaults { url: url::Url::parse("http://127.0.0.1:1").unwrap(), ..Defaults::default() }
-    }
-
-    #[derive(Debug, Default)]
-    struct Model(Mutex<Vec<Vec<Message>>>);
-
-    impl Chat for Model {
-        fn answer(&self, prompt: Vec<Message>, _: &[ToolSpec]) -> Streaming<Token> {
-            self.0.lock().unwrap().push(prompt);
-            let tokens = [Token::Text("Well".to_owned()), Token::Usage { prompt: 1, completion: 2 }];
-            Box::pin(stream::iter(tokens.map(Ok)))
-        }
-    }
-
-    fn pipeline() -> (Arc<Model>, Pipeline) {
-        let model = Arc::new(Model::default());
-        let file = r#"
-            [agent.desk]
-            kind = "pipeline"
-            instructions = "You serve {parameters.name}.{parameters.none}"
-            greeting = "Hello {parameters.name}"
-            silence_prompts = ["Hm?"]
-            goodbye = "Bye."
-            [agent.desk.speech_to_text]
-            url = "http://127.0.0.1:1"
-            model = "m"
-            [agent.desk.chat]
-            url = "http://127.0.0.1:1"
-            model = "m"
-            [agent.desk.text_to_speech]
-            url = "http://127.0.0.1:1"
-            model = "m"
-            voice = "v"
-            "#;
-        let agents = crate::agents_file::parse(file, &defaults(), &NoSecrets).unwrap();
-        let Kind::Pipeline(settings) = agents[0].kind.clone() else { unreachable!() };
-        let persona = Persona { chat: model.clone(), settings: *settings };
-        let parameters = Sensitive::new([("name".to_owned(), "Ada".to_owned())].into());
-        let pipeline = Pipeline::new(Arc::new(persona), &Opening { parameters, ..Opening::default() });
-        (model, pipeline)
-    }
-
-    fn all(answer: Answer) -> Vec<Piece> {
-        futures_util::FutureExt::now_or_never(answer.map(Result::unwrap).collect()).unwrap()
-    }
-
-    #[test]
-    fn the_model_is_told_who_it_is_what_was_heard_and_which_keys_were_pressed() {
-        let (model, mut pipeline) = pipeline();
-        assert_eq!(all(pipeline.greet()), [Piece::Say("Hello Ada".to_owned())]);
-        let heard = Message::new(Role::Assistant, "Hello");
-        assert!(pipeline.key('4').is_none() && pipeline.key('#').is_none());
-        for _ in 0..2 {
-            assert_eq!(all(pipeline.answer("four", std::slice::from_ref(&heard))), [Piece::Say("Well".to_owned())]);
-        }
-        pipeline.settle("four");
-        all(pipeline.answer("five", &[]));
-        let told: Vec<Vec<_>> =
-            model.0.lock().unwrap().iter().map(|m| m.iter().map(|m| m.text.clone()).collect()).collect();
-        assert_eq!(told[1], ["You serve Ada.", "Hello", "four [keys: 4#]"]);
-        assert_eq!(told[2], ["You serve Ada.", "five"]);
-    }
-
-    #[test]
-    fn silence_is_prompted_as_often_as_there_are_prompts_and_leave_is_taken_with_words() {
-        let (_, mut pipeline) = pipeline();
-        assert!(pipeline.silence(1).is_some() && pipeline.silence(2).is_none());
-        let leave = all(pipeline.farewell(Farewell::Silence));
-        assert!(matches!(&leave[..], [Piece::Say(text), Piece::Protect, Piece::Hangup { .. }] if text == "Bye."));
-    }
-}
+mod tests;

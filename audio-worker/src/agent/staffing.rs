@@ -9,6 +9,7 @@ use super::{
     echo::Echo,
     pipeline::{Persona, Pipeline},
     survey::{Surroundings, Survey, results::Results},
+    tools::Toolbox,
 };
 use crate::{
     agents_file::{self as file, AgentSettings, Format, Kind, Provider, StageSettings, SurveySettings},
@@ -42,8 +43,10 @@ impl Agents {
                 })
             }
             Kind::Pipeline(settings) => {
-                let persona = thinking(&settings.chat, client)
-                    .map(|chat| Arc::new(Persona { chat, settings: (**settings).clone() }));
+                let persona = thinking(&settings.chat, client).map(|chat| {
+                    let tools = Toolbox::of_file(&settings.tools, client);
+                    Arc::new(Persona { chat, tools, settings: (**settings).clone() })
+                });
                 let hired = cast(&settings.talk, language, client).and_then(|cast| Ok((cast, persona?)));
                 employ(staff, name, hired, |(cast, persona), opening| {
                     let brain = Box::new(Pipeline::new(Arc::clone(persona), opening));

@@ -3,33 +3,102 @@
 
 use std::{collections::BTreeMap, fmt, pin::Pin};
 
+use serde_json::{Map, Value};
 use telemetry::Sensitive;
 
 use super::{Opening, Verdict};
-use crate::provider::ToolSpec;
+use crate::{
+    agents_file::ToolSettings,
+    provider::{ToolSpec, http::Client},
+};
+
+pub(crate) mod address;
+mod built_in;
+pub mod function;
+pub(crate) mod schema;
 
 /// The tools of one agent, shared by its calls.
 #[derive(Debug, Default)]
 pub struct Toolbox {
     specs: Vec<ToolSpec>,
+    /// In the order of their specs.
+    tools: Vec<Box<dyn Tool>>,
+}
+
+/// A tool at work; see [`Called::outcome`].
+pub type Working = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// A function that a model may call.
+pub trait Tool: fmt::Debug + Send + Sync {
+    /// What the model is told of it. Its arguments are held against the schema before it is called.
+    fn spec(&self) -> ToolSpec;
+
+    /// True when it only looks things up: it may be called for an answer that is thrown away.
+    fn is_safe(&self) -> bool {
+        false
+    }
+
+    /// What to say while it works.
+    fn filler(&self, _about: &About) -> Option<String> {
+        None
+    }
+
+    /// Calls it. Nothing is done before the first poll.
+    fn call(&self, arguments: Map<String, Value>, about: &About) -> Working;
 }
 
 impl Toolbox {
+    /// The tools of an agents file; functions are asked through `client`.
+    pub fn of_file(settings: &[ToolSettings], client: &Client) -> Self {
+        let tools = settings.iter().map(|settings| -> Box<dyn Tool> {
+            match settings {
+                ToolSettings::HangUp => Box::new(built_in::HangUp),
+                ToolSettings::SendDigits => Box::new(built_in::SendDigits),
+                ToolSettings::Transfer(to) => Box::new(built_in::Transfer(to.clone())),
+                ToolSettings::Function(function) => {
+                    Box::new(function::Asking { function: (**function).clone(), client: client.clone() })
+                }
+            }
+        });
+        Self::new(tools.collect())
+    }
+
+    /// These tools; each has a name of its own.
+    pub fn new(tools: Vec<Box<dyn Tool>>) -> Self {
+        Self { specs: tools.iter().map(|tool| tool.spec()).collect(), tools }
+    }
+
     /// What the model is told of them.
     pub fn specs(&self) -> &[ToolSpec] {
         &self.specs
     }
 
-    /// True for a tool that only looks things up: it may be called for an answer that is thrown away.
-    pub fn is_safe(&self, _name: &str) -> bool {
-        false
+    /// True for a tool that only looks things up: it may be called for an answer that is thrown away. One that there is
+    /// not does nothing either.
+    pub fn is_safe(&self, name: &str) -> bool {
+        self.find(name).is_none_or(|(_, tool)| tool.is_safe())
+    }
+
+    /// True when there is such a tool.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 
     /// Calls the tool `name` with `arguments`, which are JSON as the model wrote it. Nothing is done before the outcome is
     /// polled for the first time.
-    pub fn call(&self, _name: &str, _arguments: &str, _about: &About) -> Called {
-        let told = failure("there is no such tool");
-        Called { filler: None, outcome: Box::pin(async { Outcome::Fail(Verdict::Invalid, told) }) }
+    pub fn call(&self, name: &str, arguments: &str, about: &About) -> Called {
+        let Some((spec, tool)) = self.find(name) else {
+            return Called::failed("there is no such tool");
+        };
+        match schema::read(&spec.parameters, arguments) {
+            Ok(arguments) => Called { filler: tool.filler(about), outcome: tool.call(arguments, about) },
+            Err(what) => Called::failed(&what),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<(&ToolSpec, &dyn Tool)> {
+        let at = self.specs.iter().position(|spec| spec.name == name)?;
+        Some((self.specs.get(at)?, self.tools.get(at)?.as_ref()))
     }
 }
 
@@ -58,7 +127,14 @@ pub struct Called {
     /// What to say while it works.
     pub filler: Option<String>,
     /// What comes of it. A tool with side effects goes on when this is dropped, to its limit of time.
-    pub outcome: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+    pub outcome: Working,
+}
+
+impl Called {
+    fn failed(what: &str) -> Self {
+        let told = failure(what);
+        Self { filler: None, outcome: Box::pin(async { Outcome::Fail(Verdict::Invalid, told) }) }
+    }
 }
 
 impl fmt::Debug for Called {

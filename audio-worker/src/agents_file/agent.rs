@@ -4,7 +4,7 @@ use super::{
     phrases,
     reader::{Reader, Section},
     settings::{AgentSettings, Defaults, Kind, PipelineSettings, Talk, ms},
-    stage, survey, voice,
+    stage, survey, tools, voice,
 };
 use crate::{agent::text::Text, turn_taking};
 
@@ -31,7 +31,7 @@ const TALK: &[&str] = &[
     "speech_to_text",
     "text_to_speech",
 ];
-const PIPELINE: &[&str] = &["instructions", "max_history", "chat"];
+const PIPELINE: &[&str] = &["instructions", "max_history", "chat", "tools", "transfer_to"];
 
 pub(super) const TURN: &[&str] = &[
     "min_speech_ms",
@@ -93,9 +93,10 @@ pub(super) fn agent(
                 reader.mistake(section.place.clone(), "needs instructions: what the model is told to be");
             }
             let max_history = reader.whole(section, "max_history", 2..=1000).unwrap_or(100);
+            let tools = tools::tools(reader, section);
             let (talk, chat) = talk.zip(chat)?;
             let max_history = usize::try_from(max_history).unwrap_or(usize::MAX);
-            Kind::Pipeline(Box::new(PipelineSettings { talk, instructions: instructions?, max_history, chat }))
+            Kind::Pipeline(Box::new(PipelineSettings { talk, instructions: instructions?, max_history, chat, tools }))
         }
     };
     Some(AgentSettings { name: name.to_owned(), language, kind })

@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::Secrets;
+use super::{Secrets, tools::Functions};
 use crate::agent::text::Text;
 
 /// How alike a key and a misspelt one are (Jaro-Winkler, 1 is the same).
@@ -26,6 +26,8 @@ pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 pub(super) struct Reader<'a> {
     text: &'a str,
     pub(super) secrets: &'a dyn Secrets,
+    /// Functions that the file declares.
+    pub(super) functions: Functions,
     /// What is being read, for mistakes.
     pub(super) part: Option<String>,
     /// Values that belong to the defaults, whoever reads them.
@@ -70,7 +72,7 @@ impl<'t> Section<'t> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, secrets: &'a dyn Secrets) -> Self {
-        Self { text, secrets, part: None, of_defaults: HashSet::new(), found: Vec::new() }
+        Self { text, secrets, functions: Functions::new(), part: None, of_defaults: HashSet::new(), found: Vec::new() }
     }
 
     pub(super) fn mistake(&mut self, place: Range<usize>, what: impl Into<String>) {

@@ -6,7 +6,7 @@ use telemetry::Sensitive;
 use url::Url;
 
 use crate::{
-    agent::{LiveSettings, survey, text::Text},
+    agent::{LiveSettings, survey, text::Text, tools::function::Function},
     dsp::SampleRate,
     provider::Limits,
     turn_taking,
@@ -70,6 +70,21 @@ pub struct PipelineSettings {
     pub max_history: usize,
     /// What thinks.
     pub chat: StageSettings<Thinking>,
+    /// What the model may call.
+    pub tools: Vec<ToolSettings>,
+}
+
+/// A tool that a model may call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToolSettings {
+    /// Ends the call.
+    HangUp,
+    /// Presses keys.
+    SendDigits,
+    /// Hands the call to one of these: numbers and `sip:` addresses by name.
+    Transfer(Sensitive<BTreeMap<String, String>>),
+    /// A function of the user's.
+    Function(Arc<Function>),
 }
 
 /// An agent of the kind `survey`.

@@ -284,7 +284,7 @@ pub(super) fn key(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, fil
 }
 
 /// Keys have small letters or dashes in them; names of variables, as people write them, have neither.
-fn is_variable(name: &str) -> bool {
+pub(super) fn is_variable(name: &str) -> bool {
     (1..=100).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
         && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')

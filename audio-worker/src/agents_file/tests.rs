@@ -7,6 +7,7 @@ use crate::{
     agent::{
         Endpoint, LiveSettings,
         survey::{self, Value, Wanted},
+        tools::function::Sends,
     },
     dsp::SampleRate,
     provider::Limits,
@@ -17,7 +18,7 @@ struct Keys;
 
 impl Secrets for Keys {
     fn variable(&self, name: &str) -> Option<Sensitive<String>> {
-        ["OPENAI_API_KEY", "SPEECH_KEY", "SURVEY_SECRET"]
+        ["OPENAI_API_KEY", "SPEECH_KEY", "SURVEY_SECRET", "SHOP_API_KEY"]
             .contains(&name)
             .then(|| Sensitive::new(format!("value of {name}")))
     }
@@ -80,7 +81,9 @@ fn every_key_is_documented_and_nothing_else() {
             assert!(document.contains(&format!("`{key}`")), "{key}");
         }
     }
-    let sources = [include_str!("agent.rs"), include_str!("stage.rs"), include_str!("survey.rs")].concat();
+    let sources =
+        [include_str!("agent.rs"), include_str!("stage.rs"), include_str!("survey.rs"), include_str!("tools.rs")]
+            .concat();
     for key in documented {
         assert!(sources.contains(&format!("\"{key}\"")) || survey::outcome::ALL.contains(&key), "{key}");
     }
@@ -89,7 +92,8 @@ fn every_key_is_documented_and_nothing_else() {
 #[test]
 fn what_is_left_out_has_a_good_value() {
     let agents = read(SHORT);
-    let PipelineSettings { talk, instructions, max_history, chat } = pipeline(&agents, 0);
+    let PipelineSettings { talk, instructions, max_history, chat, tools } = pipeline(&agents, 0);
+    assert!(tools.is_empty());
     assert_eq!((instructions.fill(&Default::default()), *max_history), ("x".to_owned(), 100));
     assert_eq!(talk.turn, crate::turn_taking::Settings::default());
     assert_eq!((chat.model.as_str(), chat.limits, chat.options.temperature), ("gpt-4o-mini", Limits::default(), None));
@@ -404,6 +408,122 @@ fn a_survey_has_its_mistakes_told() {
         let told = mistakes(&format!("{question}{added}\n"));
         assert!(told.len() == 1 && told[0].contains(cure), "{added}: {told:#?}");
         assert!(told[0].starts_with(&format!("line {line}, agent p: ")), "{added}: {told:?}");
+    }
+}
+
+#[test]
+fn functions_are_read() {
+    let agents = read(
+        r#"
+        [agent.a]
+        kind = "pipeline"
+        instructions = "x"
+        tools = ["hang_up", "order_status", "transfer", "book"]
+        transfer_to = { sales = "+15550100", desk = "sip:desk@example.com" }
+
+        [tool.order_status]
+        description = "Looks an order up."
+        url = "https://shop.example/orders/{order_id}?full=1"
+        safe = true
+        filler = "One moment, {parameters.first_name|please}."
+        timeout_ms = 2_000
+        headers = { Authorization = "Bearer {secret.shop}", X-File = "{secret.file}" }
+        secrets = { shop = "SHOP_API_KEY", file = "/run/secrets/openai" }
+        share = ["call_id", "from", "to", "parameters.customer"]
+        [tool.order_status.parameters]
+        type = "object"
+        required = ["order_id"]
+        properties.order_id = { type = "integer", description = "Its number", minimum = 1 }
+        properties.size = { enum = ["s", 2, 1.5, true] }
+
+        [tool.book]
+        description = "Books a table."
+        url = "http://10.0.0.7/tables"
+        method = "POST"
+        parameters = '{"type": "object", "properties": {"persons": {"type": "integer"}}}'
+
+        [tool.unused]
+        description = "x"
+        url = "https://shop.example"
+        "#,
+    );
+    let tools = &pipeline(&agents, 0).tools;
+    let [
+        ToolSettings::HangUp,
+        ToolSettings::Function(look),
+        ToolSettings::Transfer(people),
+        ToolSettings::Function(book),
+    ] = &tools[..]
+    else {
+        panic!("{tools:?}")
+    };
+    assert_eq!(people.expose()["sales"], "+15550100");
+    assert_eq!((look.method.as_str(), look.body, look.safe), ("GET", Sends::Query, true));
+    assert_eq!((look.limit, look.share.len()), (Duration::from_secs(2), 4));
+    let schema = &look.spec.parameters;
+    assert_eq!(schema["properties"]["order_id"]["minimum"], 1);
+    assert_eq!(schema["properties"]["size"]["enum"], serde_json::json!(["s", 2, 1.5, true]));
+    let values: Vec<_> =
+        look.headers.iter().map(|(name, value)| (name.as_str(), value.expose().to_str().unwrap())).collect();
+    assert_eq!(values, [("authorization", "Bearer value of SHOP_API_KEY"), ("x-file", "value of the file")]);
+    assert_eq!(
+        (book.method.as_str(), book.body, book.safe, book.limit),
+        ("POST", Sends::Json, false, Duration::from_secs(5))
+    );
+    let shown = format!("{agents:?}");
+    assert!(!shown.contains("value of") && !shown.contains("5550100") && !shown.contains("shop.example"), "{shown}");
+}
+
+#[test]
+fn a_function_has_its_mistakes_told() {
+    let tool = "[tool.t]\ndescription = \"x\"\n";
+    let url = "url = \"https://a.example/\"\n";
+    for (added, line, cure) in [
+        ("", 4, "needs a url"),
+        ("url = \"http://example.com\"", 6, "private network"),
+        ("url = \"https://{host}/\"", 6, "behind the host"),
+        ("url = \"https://a.example/{id}\"", 6, "do not have and require"),
+        (&format!("{url}metod = \"POST\""), 7, "did you mean method?"),
+        (&format!("{url}method = \"HEAD\""), 7, "method must be one of \"GET\", \"POST\""),
+        (&format!("{url}body = \"json\""), 7, "has no body"),
+        (&format!("{url}parameters = \"{{\""), 7, "parameters must be a table, or JSON in quotes"),
+        (&format!("{url}parameters = {{ type = \"string\" }}"), 7, "type = \"object\""),
+        (&format!("{url}parameters = {{ type = \"object\", x = 2026-01-01 }}"), 7, "of what JSON has"),
+        (&format!("{url}headers = {{ Authorization = \"{{secret.x}}\" }}"), 7, "a secret that secrets does not name"),
+        (&format!("{url}headers = {{ Host = \"x\" }}"), 7, "none of a header"),
+        (&format!("{url}secrets = {{ x = \"NOT_SET\" }}"), 7, "variable that is not set"),
+        (&format!("{url}secrets = {{ x = \"s3cret-key\" }}"), 7, "must not stand in this file"),
+        (&format!("{url}share = [\"everything\"]"), 7, "share must list"),
+        (&format!("{url}timeout_ms = 5"), 7, "from 100 to 60000"),
+        (&format!("{url}[tool.hang_up]\n{url}description = \"x\""), 7, "the worker has itself"),
+    ] {
+        let told = mistakes(&format!("{SHORT}{tool}{added}\n"));
+        assert!(told.len() == 1 && told[0].contains(cure), "{added}: {told:#?}");
+        assert!(told[0].starts_with(&format!("line {line}, tool ")), "{added}: {told:?}");
+        assert!(!told[0].contains("s3cret"));
+    }
+    for (added, cure) in [
+        ("tools = [\"order\"]", "tools names one that there is not"),
+        ("tools = [\"hang_up\", \"hang_up\"]", "the same tool twice"),
+        ("tools = [\"transfer\"]", "to whom"),
+        ("transfer_to = { sales = \"5550100\" }", "transfer_to needs a number"),
+        ("transfer_to = {}", "1 to 100"),
+    ] {
+        let told = mistakes(&format!("{SHORT}{added}\n"));
+        assert!(told.len() == 1 && told[0].starts_with("line 4, agent a: ") && told[0].contains(cure), "{told:?}");
+    }
+}
+
+#[test]
+fn every_key_of_a_tool_is_documented_and_the_examples_are_good() {
+    let document = include_str!("../../../docs/tools.md");
+    for key in tools::FUNCTION {
+        assert!(document.contains(&format!("| `{key}`")), "{key}");
+    }
+    let examples: Vec<_> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        read(example);
     }
 }
 

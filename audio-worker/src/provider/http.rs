@@ -56,7 +56,7 @@ impl Client {
     }
 
     /// The runtime that requests run on.
-    pub(super) const fn runtime(&self) -> &Handle {
+    pub(crate) const fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
