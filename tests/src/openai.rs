@@ -27,7 +27,7 @@ mod script;
 mod server;
 
 pub use mishap::{Extent, Mishap};
-pub use script::{Hear, Heard, RATE_HZ, Say, Script, Think, Turn, in_turn, tone};
+pub use script::{Call, Hear, Heard, RATE_HZ, Say, Script, Think, Turn, Want, in_turn, tone};
 
 /// How long what must come may take.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use audio_worker::{
     dsp::SampleRate,
     provider::{
-        Message, Role, Sound, Speech, Token,
+        Message, Role, Sound, Speech, Token, ToolCall, ToolSpec,
         http::Client,
         openai::{self, Server, speech, transcriptions},
     },
@@ -23,7 +23,7 @@ use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use json_schema::Document;
 use serde_json::{Value, json};
-use tests::openai::{Asked, Extent, Mishap, OpenAi, Script, Stage};
+use tests::openai::{Asked, Call, Extent, Mishap, OpenAi, Script, Stage};
 use tokio::{net::TcpStream, runtime::Handle};
 
 #[path = "support/json_schema.rs"]
@@ -111,11 +111,22 @@ async fn asked() -> Vec<Asked> {
     let old = openai::chat::Settings { max_tokens: Some(200), max_tokens_field: field, usage: false, ..plain.clone() };
     let roles = [Role::System, Role::User, Role::Assistant, Role::User];
     let prompt = roles.map(|role| Message::new(role, "Hello.")).to_vec();
-    for settings in [plain, full, old] {
+    for settings in [plain.clone(), full, old] {
         let answer = openai::chat(&client, settings).unwrap().answer(prompt.clone(), &[]);
         let tokens: Vec<Token> = answer.map(Result::unwrap).collect().await;
         assert!(!tokens.is_empty());
     }
+    let call = ToolCall { id: "call_1".to_owned(), name: "look".to_owned(), arguments: "{}".to_owned() };
+    let results = [Message::calling("", vec![call.clone()]), Message::result("call_1", "five")];
+    let again = [Message::calling("Let me see.", vec![call.clone()]), Message::result("call_1", "five")];
+    let prompt = [prompt, results.to_vec(), again.to_vec()].concat();
+    let parameters = json!({"type": "object", "properties": {"at": {"type": "string"}}});
+    let tool = ToolSpec { name: "look".to_owned(), description: "Looks.".to_owned(), parameters };
+    stand_in.change(|script| script.want = Arc::new(|_| vec![Call::new("look", &json!({"at": "the door"}))]));
+    let answer = openai::chat(&client, plain).unwrap().answer(prompt, &[tool]);
+    let tokens: Vec<Token> = answer.map(Result::unwrap).collect().await;
+    let wanted = |token: &Token| matches!(token, Token::Call(call) if call.arguments == "{\"at\":\"the door\"}");
+    assert!(tokens.iter().any(wanted), "{tokens:?}");
     let plain = speech::Settings { server, ..Default::default() };
     let full = speech::Settings {
         voice: "coral".to_owned(),
@@ -136,7 +147,7 @@ async fn asked() -> Vec<Asked> {
 async fn requests_are_as_published() {
     let Some(document) = document() else { return };
     let all = asked().await;
-    assert_eq!(all.len(), 7);
+    assert_eq!(all.len(), 8);
     for asked in &all {
         let (_, path) = PATHS.iter().find(|(stage, _)| *stage == asked.stage).unwrap();
         document.check_request(path, &fields(asked));
@@ -214,6 +225,25 @@ async fn answers_of_the_stand_in_are_as_published() {
         }
     }
 
+    stand_in.change(|script| script.want = Arc::new(|_| vec![Call::new("look", &json!({"at": "the door"})); 2]));
+    let tools = json!([{"type": "function", "function": {"name": "look"}}]);
+    let called = json!({"model": "m", "messages": messages, "tools": tools});
+    let (_, kind, body) = exchange(&stand_in, post(PATHS[1].1, &called)).await;
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(answer["choices"][0]["message"]["tool_calls"].as_array().unwrap().len(), 2);
+    document.check_response(PATHS[1].1, "post", &kind, &answer);
+    let streamed = json!({"model": "m", "messages": messages, "tools": tools, "stream": true});
+    let (_, kind, body) = exchange(&stand_in, post(PATHS[1].1, &streamed)).await;
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    for event in text.split_terminator("\n\n").filter_map(|event| event.strip_prefix("data: {")) {
+        document.check_response(PATHS[1].1, "post", &kind, &serde_json::from_str(&format!("{{{event}")).unwrap());
+    }
+    // Calls that nobody answers are refused.
+    let open =
+        json!([{"role": "assistant", "content": null, "tool_calls": answer["choices"][0]["message"]["tool_calls"]}]);
+    let (status, ..) = exchange(&stand_in, post(PATHS[1].1, &json!({"model": "m", "messages": open}))).await;
+    assert_eq!(status, 400);
+
     let refused = [Mishap::Unauthorized, Mishap::TooMany { retry_after: None }, Mishap::Internal];
     for mishap in refused {
         stand_in.upset(Stage::Chat, mishap, Extent::Times(1));
@@ -237,6 +267,8 @@ fn the_check_itself_finds_what_is_wrong() {
     is_refused("/audio/speech", json!({"model": "m", "input": "x", "voice": "alloy", "rate": 8000}));
     is_refused("/audio/transcriptions", json!({"model": "m", "file": "x", "temperature": "0"}));
     is_refused("/chat/completions", json!({"model": "m", "messages": []}));
+    let result = json!([{"role": "tool", "content": "five"}]);
+    is_refused("/chat/completions", json!({"model": "m", "messages": result}));
     is_refused("/chat/completions", json!({"model": "m", "messages": [{"role": "caller", "content": "x"}]}));
     is_refused(
         "/chat/completions",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Mishap, RATE_HZ, Script};
+use super::{Call, Mishap, RATE_HZ, Script};
 
 /// A stretch of a voice that goes out at once, in samples: 40 ms.
 const STRETCH: usize = 960;
@@ -61,17 +61,33 @@ impl Answer {
         Self::new("application/json", vec![(script.hear_after, body.to_string().into())])
     }
 
-    /// The model's answer, streamed or not, with its cost or without.
-    pub(super) fn chat(script: &Script, model: &str, prompt: usize, text: &str, stream: bool, cost: bool) -> Self {
+    /// The model's answer and what it calls for, streamed or not, with its cost or without.
+    pub(super) fn chat(
+        script: &Script,
+        model: &str,
+        prompt: usize,
+        (text, wanted): (&str, &[Call]),
+        stream: bool,
+        cost: bool,
+    ) -> Self {
         let tokens = tokens(text);
         let at = |index: usize| script.first_token + script.next_token * u32::try_from(index).unwrap_or(u32::MAX);
         let completion = tokens.len();
         let usage =
             json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion});
         let id = "chatcmpl-stand-in";
+        let finish = if wanted.is_empty() { "stop" } else { "tool_calls" };
+        let call = |(at, call): (usize, &Call)| {
+            let function = json!({"name": call.name, "arguments": call.arguments});
+            json!({"id": format!("call_stand_in_{prompt}_{at}"), "type": "function", "function": function})
+        };
+        let calls: Vec<Value> = wanted.iter().enumerate().map(call).collect();
         if !stream {
-            let message = json!({"role": "assistant", "content": text, "refusal": null});
-            let choice = json!({"index": 0, "message": message, "logprobs": null, "finish_reason": "stop"});
+            let mut message = json!({"role": "assistant", "content": text, "refusal": null});
+            if !calls.is_empty() {
+                message["tool_calls"] = calls.into();
+            }
+            let choice = json!({"index": 0, "message": message, "logprobs": null, "finish_reason": finish});
             let body = json!({"id": id, "object": "chat.completion", "created": CREATED, "model": model,
                               "choices": [choice], "usage": usage});
             return Self::new("application/json", vec![(at(completion), body.to_string().into())]);
@@ -93,7 +109,17 @@ impl Answer {
             tokens.iter().enumerate().map(|(index, token)| (at(index), said(json!({"content": token}), Value::Null))),
         );
         let end = at(completion);
-        pieces.push((end, said(json!({}), "stop".into())));
+        for (at, mut call) in calls.into_iter().enumerate() {
+            // As OpenAI does: the name first, then the arguments piece by piece.
+            let arguments = call["function"]["arguments"].as_str().unwrap_or_default().to_owned();
+            (call["index"], call["function"]["arguments"]) = (at.into(), "".into());
+            pieces.push((end, said(json!({"tool_calls": [call]}), Value::Null)));
+            for part in self::tokens(&arguments) {
+                let piece = json!({"index": at, "function": {"arguments": part}});
+                pieces.push((end, said(json!({"tool_calls": [piece]}), Value::Null)));
+            }
+        }
+        pieces.push((end, said(json!({}), finish.into())));
         if cost {
             pieces.push((end, event(json!([]), Some(&usage))));
         }
@@ -205,7 +231,7 @@ mod tests {
         let ms = Duration::from_millis;
         let script = Script { next_token: ms(5), ..Script::default() };
         let times = |answer: Answer| answer.pieces.into_iter().map(|(at, _)| at).collect::<Vec<_>>();
-        let chat = Answer::chat(&script, "m", 3, "one two", true, true);
+        let chat = Answer::chat(&script, "m", 3, ("one two", &[]), true, true);
         assert_eq!(times(chat.clone()), [150, 150, 155, 160, 160, 160].map(ms));
         assert_eq!(times(chat.spoilt(&Mishap::Slow(ms(1000))))[0], ms(1150));
         let voice = Answer::speech(&script, &[0; 2000], None);

@@ -25,16 +25,34 @@ pub struct Heard {
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
-    /// Its text.
+    /// Its text; empty when there is none.
     pub text: String,
+}
+
+/// What a model calls for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Which tool.
+    pub name: String,
+    /// JSON.
+    pub arguments: String,
+}
+
+impl Call {
+    /// A call of `name` with these arguments.
+    pub fn new(name: &str, arguments: &serde_json::Value) -> Self {
+        Self { name: name.to_owned(), arguments: arguments.to_string() }
+    }
 }
 
 /// Recording to words. It may take its time: it runs on a thread of its own, and the delay runs meanwhile.
 pub type Hear = Arc<dyn Fn(&Heard) -> String + Send + Sync>;
 /// Conversation to answer. As [`Hear`].
 pub type Think = Arc<dyn Fn(&[Turn]) -> String + Send + Sync>;
+/// Conversation to calls of tools, which follow the words of the answer. As [`Hear`].
+pub type Want = Arc<dyn Fn(&[Turn]) -> Vec<Call> + Send + Sync>;
 /// Text and the name of a voice to samples of [`RATE_HZ`]. As [`Hear`].
 pub type Say = Arc<dyn Fn(&str, &str) -> Vec<i16> + Send + Sync>;
 
@@ -49,6 +67,8 @@ pub struct Script {
     pub hear_after: Duration,
     /// The answer of the model.
     pub think: Think,
+    /// What the model calls for, where it was given tools.
+    pub want: Want,
     /// From the messages to the first token.
     pub first_token: Duration,
     /// From token to token.
@@ -70,6 +90,7 @@ impl Default for Script {
             hear: in_turn(["What can you do for me?"]),
             hear_after: Duration::from_millis(120),
             think: in_turn(["I can look things up for you. What would you like to know?"]),
+            want: Arc::new(|_| Vec::new()),
             first_token: Duration::from_millis(150),
             next_token: Duration::from_millis(5),
             say: Arc::new(|text, _| {

@@ -134,18 +134,16 @@ fn answer(stage: Stage, script: &Script, fields: &Value, file: Vec<u8>, wrong_ra
             Answer::transcript(script, &(script.hear)(&Heard { wav: file, language }), samples)
         }
         (Stage::Chat, Some(model)) => {
-            let turn = |message: &Value| {
-                let text = |name: &str| message[name].as_str().map(ToOwned::to_owned);
-                Some(Turn { role: text("role")?, text: text("content")? })
-            };
-            let turns = fields["messages"].as_array().and_then(|all| all.iter().map(turn).collect::<Option<Vec<_>>>());
+            let turns = fields["messages"].as_array().and_then(|all| turns(all));
             let Some(turns) = turns.filter(|turns| !turns.is_empty()) else {
                 return refusal("Invalid 'messages'.");
             };
+            let Some(has_tools) = has_tools(&fields["tools"]) else { return refusal("Invalid 'tools'.") };
+            let wanted = if has_tools { (script.want)(&turns) } else { Vec::new() };
             let prompt = turns.iter().map(|turn| tokens(&turn.text).len()).sum();
             let is_streamed = fields["stream"] == json!(true);
             let has_cost = fields["stream_options"]["include_usage"] == json!(true);
-            Answer::chat(script, model, prompt, &(script.think)(&turns), is_streamed, has_cost)
+            Answer::chat(script, model, prompt, (&(script.think)(&turns), &wanted), is_streamed, has_cost)
         }
         (Stage::Speech, Some(_)) => {
             let (Some(input), Some(voice)) = (text("input"), text("voice")) else {
@@ -162,6 +160,44 @@ fn answer(stage: Stage, script: &Script, fields: &Value, file: Vec<u8>, wrong_ra
             Answer::speech(script, &(script.say)(input, voice), wrong_rate.or(file_of))
         }
     }
+}
+
+/// Whether a request has tools; `None` when they are not as OpenAI wants them.
+fn has_tools(tools: &Value) -> Option<bool> {
+    if tools.is_null() {
+        return Some(false);
+    }
+    let is_tool = |tool: &Value| tool["type"] == "function" && tool["function"]["name"].is_string();
+    // An empty list is refused as well.
+    let is_good = tools.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(is_tool));
+    is_good.then_some(true)
+}
+
+/// The messages of a request; `None` when they are not as OpenAI wants them: each call of a tool is answered at once.
+fn turns(messages: &[Value]) -> Option<Vec<Turn>> {
+    let mut open: Vec<&str> = Vec::new();
+    let mut turns = Vec::new();
+    for message in messages {
+        let role = message["role"].as_str()?;
+        let calls = message["tool_calls"].as_array();
+        let text = match &message["content"] {
+            Value::Null if calls.is_some() => "",
+            content => content.as_str()?,
+        };
+        if role == "tool" {
+            let answered = open.iter().position(|id| message["tool_call_id"] == **id)?;
+            open.remove(answered);
+        } else if !open.is_empty() {
+            return None;
+        }
+        for call in calls.into_iter().flatten().filter(|_| role == "assistant") {
+            call["function"]["name"].as_str()?;
+            call["function"]["arguments"].as_str()?;
+            open.push(call["id"].as_str()?);
+        }
+        turns.push(Turn { role: role.to_owned(), text: text.to_owned() });
+    }
+    open.is_empty().then_some(turns)
 }
 
 /// Waits for the first piece, and with it begins to answer.

@@ -6,7 +6,8 @@ use super::*;
 use crate::{
     dsp::SampleRate,
     provider::{
-        Coding, Fault, Limits, Message, ProviderError, Role, Sound, Speech, Streaming, Token, endpoint::WARM_PAUSE, wav,
+        Coding, Fault, Limits, Message, ProviderError, Role, Sound, Speech, Streaming, Token, ToolCall, ToolSpec,
+        endpoint::WARM_PAUSE, wav,
     },
 };
 use futures_util::StreamExt;
@@ -227,6 +228,72 @@ async fn an_answer_is_the_same_wherever_its_bytes_are_cut() {
         assert_eq!(got, ("H\u{e4}\u{1f6b2}.".to_owned(), Some((7, 2)), None), "{at}");
     }
     assert_eq!(peer.connections(), 1, "what is read to its end keeps its connection");
+}
+
+#[tokio::test]
+async fn calls_of_tools_are_the_same_wherever_their_bytes_are_cut() {
+    let piece =
+        |calls: Value| format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]}));
+    let stream = [
+        delta("Let me see."),
+        piece(json!([{"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": ""}}])),
+        piece(json!([{"index": 0, "function": {"arguments": "{\"at\": \"H\u{e4}"}}])),
+        piece(json!([{"index": 0, "function": {"arguments": "\"}"}}])),
+        piece(json!([{"index": 1, "id": "c2", "function": {"name": "hang_up", "arguments": "{}"}}])),
+        "data: {\"choices\": [{\"index\": 0, \"delta\": {}, \"finish_reason\": \"tool_calls\"}]}\n\n".to_owned(),
+        DONE.to_owned(),
+    ]
+    .concat();
+    let bytes = stream.as_bytes();
+    let cuts = 1..bytes.len();
+    let peer = Peer::start(cuts.clone().map(|at| chunked(SSE, [&bytes[..at], &bytes[at..]]))).await;
+    let provider = thinking(&peer);
+    let call = |id: &str, name: &str, arguments: &str| {
+        Token::Call(ToolCall { id: id.to_owned(), name: name.to_owned(), arguments: arguments.to_owned() })
+    };
+    let expected = [
+        Token::Text("Let me see.".to_owned()),
+        call("c1", "look", "{\"at\": \"H\u{e4}\"}"),
+        call("c2", "hang_up", "{}"),
+    ];
+    for at in cuts {
+        let got: Vec<Token> = provider.answer(prompt(), &[]).map(Result::unwrap).collect().await;
+        assert_eq!(got, expected, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn tools_and_what_came_of_them_are_sent_and_calls_without_words_are_an_answer() {
+    let calls = json!([{"id": "c9", "type": "function", "function": {"name": "look", "arguments": "{}"}}]);
+    let whole =
+        json!({"choices": [{"message": {"content": null, "tool_calls": calls}, "finish_reason": "tool_calls"}]});
+    let peer = Peer::start([answer(200, JSON, "", whole.to_string())]).await;
+    let parameters = json!({"type": "object", "properties": {}});
+    let spec = ToolSpec { name: "look".to_owned(), description: "Looks.".to_owned(), parameters: parameters.clone() };
+    let call = ToolCall { id: "c1".to_owned(), name: "look".to_owned(), arguments: "{}".to_owned() };
+    let prompt = vec![Message::calling("", vec![call]), Message::result("c1", "five")];
+    let got: Vec<Token> = thinking(&peer).answer(prompt, &[spec]).map(Result::unwrap).collect().await;
+    assert!(matches!(&got[..], [Token::Call(call)] if call.id == "c9"), "{got:?}");
+    let sent: Value = serde_json::from_slice(&peer.seen()[0].body).unwrap();
+    let function = json!({"name": "look", "description": "Looks.", "parameters": parameters});
+    assert_eq!(sent["tools"], json!([{"type": "function", "function": function}]));
+    let call = json!({"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}});
+    assert_eq!(
+        sent["messages"],
+        json!([
+            {"role": "assistant", "content": null, "tool_calls": [call]},
+            {"role": "tool", "content": "five", "tool_call_id": "c1"},
+        ])
+    );
+}
+
+#[tokio::test]
+async fn half_a_call_is_none() {
+    let begun = "data: {\"choices\": [{\"delta\": {\"tool_calls\": [{\"index\": 0, \"id\": \"c\", \"function\": {\"name\": \"x\"}}]}}]}\n\n";
+    let peer = Peer::start([answer(200, SSE, "", begun)]).await;
+    let mut stream = thinking(&peer).answer(prompt(), &[]);
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert_eq!((error.kind, stream.next().await), (Fault::Malformed, None));
 }
 
 #[tokio::test]
