@@ -2,9 +2,8 @@
 //! session, and what the session says to either; it decides nothing itself.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     panic::AssertUnwindSafe,
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -25,11 +24,11 @@ use crate::{
     outbound::Outbound,
     registry::{Attached, Registry},
     route_table::RouteTable,
-    session::{Command, EndReason, Input, Instructed, Instruction, NoWorker, Order, Session, Stats, ToWorker},
+    session::{Command, EndReason, Input, Instructed, Instruction, Order, Session, Stats, ToWorker},
     socket::Socket,
     ticket, traces,
     twilio::message::Start,
-    worker::{Aside, Dialer, Happened, Link, to_wire},
+    worker::{Dialer, to_wire},
 };
 
 mod admit;
@@ -37,11 +36,13 @@ mod begin;
 mod end;
 mod news;
 mod page;
+mod side;
 
 pub(crate) use admit::{Knock, admit};
 use begin::{announced_trace, authorize, of_browser, opening};
 use news::Uncounted;
 pub(crate) use page::Page;
+use side::{Came, WorkerSide};
 
 /// Caller audio that waits for the worker and is worth a warning: 70 % of the queue's second.
 const CALLER_QUEUE_WARNING_SAMPLES: u64 = 5600;
@@ -119,53 +120,6 @@ struct Call {
     page: Option<Page>,
     closed: bool,
     warned: bool,
-}
-
-/// What the driver has of the worker.
-#[expect(clippy::large_enum_variant, reason = "there is one a call, and it is open for nearly all of it")]
-enum WorkerSide {
-    /// Nothing.
-    None,
-    /// A search for one.
-    Opening(Pin<Box<dyn Future<Output = Result<Link, NoWorker>> + Send>>),
-    /// Its stream.
-    Open(Link),
-}
-
-/// What comes from the worker's side.
-enum Came {
-    /// Something for the session.
-    Input(Input),
-    /// Something beside it.
-    Aside(Aside),
-}
-
-impl WorkerSide {
-    /// What happens there next; with `wants_room`, also that it takes messages again.
-    async fn next(&mut self, wants_room: bool) -> Came {
-        Came::Input(match self {
-            Self::None => std::future::pending().await,
-            Self::Opening(opening) => match opening.await {
-                Ok(link) => {
-                    *self = Self::Open(link);
-                    Input::WorkerOpen
-                }
-                Err(why) => {
-                    *self = Self::None;
-                    Input::NoWorker(why)
-                }
-            },
-            Self::Open(link) => match link.next(wants_room).await {
-                Happened::Said(message) => Input::Worker(message),
-                Happened::Told(aside) => return Came::Aside(aside),
-                Happened::Room => Input::Tick,
-                Happened::Gone => {
-                    *self = Self::None;
-                    Input::WorkerGone
-                }
-            },
-        })
-    }
 }
 
 impl Call {

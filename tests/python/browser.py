@@ -124,7 +124,7 @@ CHECKS = """() => {
     }
     for (const e of document.querySelectorAll('button, input')) {
         const { width, height } = e.getBoundingClientRect();
-        if (width < 44 || height < 44) faults.push(`#${e.id} ${e.textContent}: ${width} x ${height} is small for a finger`);
+        if (shown(e) && (width < 44 || height < 44)) faults.push(`#${e.id} ${e.textContent}: ${width} x ${height} is small for a finger`);
     }
     for (const e of document.querySelectorAll('[aria-labelledby], [aria-describedby]')) {
         for (const id of `${e.getAttribute('aria-labelledby') ?? ''} ${e.getAttribute('aria-describedby') ?? ''}`.trim().split(/ +/)) {
@@ -306,7 +306,9 @@ def survey_by_keyboard(pages, server):
     found = [line for line in transcript(page) if not re.fullmatch(r"[\d #*]+", line[1])]
     equal(found, expected, "the transcript")
     tell(f"a survey was taken to its end by voice, keys and keyboard; the transcript has {len(expected)} lines")
-    equal(server.transcribed, LINES, "what was understood")
+    # The agent listens more than once while somebody speaks.
+    understood = [text for text, before in zip(server.transcribed, [None, *server.transcribed]) if text and text != before]
+    equal(understood, LINES, "what was understood")
     rows = page.locator("#turn-rows tr").evaluate_all("rows => rows.map((row) => [...row.cells].map((c) => c.textContent))")
     assert len(rows) >= 2, rows
     for number, endpoint, heard, _, sound, sent in rows[:2]:
@@ -337,8 +339,8 @@ def what_goes_wrong(pages):
     page.click("#call")
     expect(error).to_contain_text("no worker has the agent")
     for name, words_of_it in (("NotFoundError", "There is no microphone."), ("NotAllowedError", "may not be used")):
-        refuse = f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', '{name}'))"
-        page.evaluate(refuse)
+        refusal = f"() => Promise.reject(new DOMException('', '{name}'))"
+        page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = {refusal}; }}")
         page.click("#call")
         expect(error).to_contain_text(words_of_it)
     page.context.close()
@@ -471,7 +473,6 @@ def main(binaries, chromium, shots):
             settings = {"API_TOKENS": TOKEN, "BROWSER_CALLS": "on", "DEFAULT_AGENT": "poll", "MAX_CALLS": str(MAX_CALLS)}
             started, _ = pair(binaries, AUTH_TOKEN, address, port, settings, {"AGENTS_FILE": str(agents)})
             cleanup += started
-            # The voices of what will be said first are made before: a synthesizer's slowness is not what is tried here.
             browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=flags)
             try:
                 pages = Pages(browser, address, shots)

@@ -317,9 +317,9 @@ async function ask() {
 }
 
 function show(state, words) {
-  callButton.dataset.state = state;
+  document.body.dataset.state = callButton.dataset.state = state;
   callButton.disabled = state === "ending";
-  callLabel.textContent = { idle: "Start the call", starting: "Cancel", live: "End the call", ending: "Ending" }[state];
+  callLabel.textContent = { idle: "Start call", starting: "Cancel", live: "End call", ending: "Ending" }[state];
   statusLine.textContent = words;
   const isIdle = state === "idle";
   for (const field of [token, agent, language]) field.disabled = !isIdle;
