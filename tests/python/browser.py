@@ -139,6 +139,12 @@ CHECKS = """() => {
     return faults;
 }"""
 
+# Waits until a meter shows sound.
+MOVES = """(id) => new Promise((done) => {
+    const meter = document.getElementById(id);
+    new MutationObserver(() => Number(meter.getAttribute('aria-valuenow')) > 10 && done()).observe(meter, { attributes: true });
+})"""
+
 # Renders the worklet: `mulaw` is what the agent says, `input` what the microphone hears. A graph that renders offline
 # does so faster than its messages come, so it waits for them.
 RENDER = """async ({ rate, mulaw, frequency, amplitude, seconds }) => {
@@ -333,6 +339,7 @@ def what_goes_wrong(pages):
     page.click("#call")
     expect(error).to_have_text("The gateway does not know this token.")
     expect(status(page)).to_have_text("Not in a call")
+    equal(focused(page), "token", "where the keyboard is after a wrong token")
     equal(page.evaluate("sessionStorage.length"), 0, "a wrong token is kept")
     pages.look(page, "refused")
     sign_in(page, "no-such-agent")
@@ -371,9 +378,9 @@ def everyday(pages, started):
     expect(page.locator("#mute")).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#mute")).to_have_text("Unmute")
     page.click("#mute")
-    # The echo of the caller's first words is heard, so the meters of both sides have moved.
+    # The echo of the caller's first words is heard, so the meters of both sides move.
     for side in ("you", "agent"):
-        page.wait_for_function(f"Number(document.getElementById('{side}-meter').ariaValueNow ?? 0) > 10", timeout=LONG_MS)
+        page.evaluate(MOVES, f"{side}-meter")
     page.click("#call")
     expect(status(page)).to_contain_text("You ended the call.")
     expect(page.locator("#error")).to_be_hidden()

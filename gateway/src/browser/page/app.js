@@ -44,7 +44,13 @@ const FAULTS = {
 };
 
 /** Something that can be told to whoever calls. */
-class Trouble extends Error {}
+class Trouble extends Error {
+  /** @param {HTMLElement} [field] where it can be put right */
+  constructor(words, field) {
+    super(words);
+    this.field = field;
+  }
+}
 
 let call = null;
 
@@ -83,6 +89,7 @@ async function start() {
     await mine.begin();
   } catch (error) {
     mine.finish(error instanceof Trouble ? error.message : `The call could not be started: ${error.message}`);
+    error.field?.focus();
   }
 }
 
@@ -104,7 +111,9 @@ class Call {
     show("starting", "Waiting for the microphone …");
     this.microphone = await microphone();
     if (this.over) return this.release();
-    await context.audioWorklet.addModule("/call/worklet.js");
+    await context.audioWorklet.addModule("/call/worklet.js").catch(() => {
+      throw new Trouble("The gateway does not answer.");
+    });
     await context.resume();
     show("starting", "Asking for a call …");
     this.invitation = await ask();
@@ -305,8 +314,7 @@ async function ask() {
   if (response.status === 401) {
     sessionStorage.removeItem(TOKEN_KEY);
     token.setAttribute("aria-invalid", "true");
-    token.focus();
-    throw new Trouble("The gateway does not know this token.");
+    throw new Trouble("The gateway does not know this token.", token);
   }
   if (!response.ok) {
     const words = answer.detail ?? `it answered ${response.status}`;
@@ -317,8 +325,8 @@ async function ask() {
 }
 
 function show(state, words) {
+  const inUse = document.activeElement;
   document.body.dataset.state = callButton.dataset.state = state;
-  callButton.disabled = state === "ending";
   callLabel.textContent = { idle: "Start call", starting: "Cancel", live: "End call", ending: "Ending" }[state];
   statusLine.textContent = words;
   const isIdle = state === "idle";
@@ -328,9 +336,9 @@ function show(state, words) {
     muteButton.setAttribute("aria-pressed", "false");
     muteButton.textContent = "Mute";
     hearing.textContent = "";
-    // A button that was in use and is disabled now would leave the keyboard nowhere.
-    if (document.activeElement === document.body) callButton.focus();
   }
+  // What was in use and is disabled now would leave the keyboard nowhere.
+  if (inUse?.disabled) callButton.focus();
 }
 
 function showError(words) {
