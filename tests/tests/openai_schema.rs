@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use audio_worker::{
     dsp::SampleRate,
     provider::{
-        Message, Role, Sound, Speech, Token, ToolCall, ToolSpec,
+        Coding, Message, Role, Sound, Speech, Token, ToolCall, ToolSpec,
         http::Client,
         openai::{self, Server, speech, transcriptions},
     },
@@ -102,7 +102,13 @@ async fn asked() -> Vec<Asked> {
     let plain = transcriptions::Settings { server: server.clone(), ..Default::default() };
     for language in ["", "pt-BR"] {
         let ears = openai::speech_to_text(&client, plain.clone()).unwrap();
-        ears.transcribe(Speech { pcm: vec![0; 1600].into(), language: language.to_owned() }).await.unwrap();
+        ears.transcribe(Speech {
+            pcm: vec![0; 1600].into(),
+            mulaw: bytes::Bytes::new(),
+            language: language.to_owned(),
+        })
+        .await
+        .unwrap();
     }
     let plain = openai::chat::Settings { server: server.clone(), ..Default::default() };
     let Value::Object(extra) = json!({"top_p": 0.5, "reasoning_effort": "low"}) else { panic!() };
@@ -130,7 +136,7 @@ async fn asked() -> Vec<Asked> {
     let plain = speech::Settings { server, ..Default::default() };
     let full = speech::Settings {
         voice: "coral".to_owned(),
-        format: speech::Format::Wav,
+        format: Coding::Wav,
         speed: Some(1.2),
         instructions: Some("Speak calmly.".to_owned()),
         ..plain.clone()
