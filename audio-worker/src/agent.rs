@@ -16,6 +16,7 @@ pub mod brain;
 mod echo;
 pub mod history;
 pub mod pipeline;
+pub mod realtime;
 mod report;
 mod roster;
 mod staffing;

@@ -11,6 +11,7 @@ mod family;
 mod listening;
 mod phrases;
 mod reader;
+mod realtime;
 mod settings;
 mod stage;
 mod survey;
@@ -19,6 +20,7 @@ mod voice;
 
 pub use family::provider;
 use reader::{Reader, Section};
+pub use realtime::RealtimeSettings;
 pub use settings::{
     AgentSettings, DefaultKey, Defaults, Format, Hearing, Kind, PipelineSettings, Provider, ResultsSettings,
     StageSettings, Streaming, SurveySettings, Talk, Thinking, ToolSettings, Voice,

@@ -117,11 +117,13 @@ pub enum Stage {
     Chat,
     /// Text to speech.
     TextToSpeech,
+    /// A model that hears and speaks by itself.
+    Realtime,
 }
 
 impl Stage {
     /// All of them, in the order in which they work.
-    pub const ALL: [Self; 3] = [Self::SpeechToText, Self::Chat, Self::TextToSpeech];
+    pub const ALL: [Self; 4] = [Self::SpeechToText, Self::Chat, Self::TextToSpeech, Self::Realtime];
 
     /// The stage as a label of metrics and logs.
     pub const fn label(self) -> &'static str {
@@ -129,6 +131,7 @@ impl Stage {
             Self::SpeechToText => "speech_to_text",
             Self::Chat => "chat",
             Self::TextToSpeech => "text_to_speech",
+            Self::Realtime => "realtime",
         }
     }
 }

@@ -8,11 +8,14 @@ use super::{
     Agent, Agents, Cast, NotHired, Opening, Talk,
     echo::Echo,
     pipeline::{Persona, Pipeline},
+    realtime::{self, Realtime},
     survey::{Surroundings, Survey, results::Results},
     tools::Toolbox,
 };
 use crate::{
-    agents_file::{self as file, AgentSettings, Format, Kind, Provider, StageSettings, SurveySettings},
+    agents_file::{
+        self as file, AgentSettings, Format, Kind, Provider, RealtimeSettings, StageSettings, SurveySettings,
+    },
     conversation::now,
     provider::{
         Chat, Coding, SpeechToText, TextToSpeech,
@@ -53,6 +56,14 @@ impl Agents {
                     Box::new(Talk::new(Arc::clone(cast), brain, opening))
                 })
             }
+            Kind::Realtime(settings) => {
+                let persona = speaking(settings, language, client);
+                staff.with_trial(name, move |opening| {
+                    let persona = persona.as_ref().map_err(|why| NotHired::Failed(why.clone()))?;
+                    let agent = Realtime::new(Arc::clone(persona), opening);
+                    Ok(Box::new(agent.map_err(|error| NotHired::Failed(error.to_string()))?))
+                })
+            }
         })
     }
 }
@@ -79,6 +90,30 @@ fn cast(talk: &file::Talk, language: &str, client: &Client) -> Result<Arc<Cast>,
         language: language.to_owned(),
         apology: talk.apology.clone(),
         max_faults: talk.max_faults,
+    }))
+}
+
+fn speaking(settings: &RealtimeSettings, language: &str, client: &Client) -> Result<Arc<realtime::Persona>, String> {
+    let server = realtime::Server::new(&settings.url, settings.key.as_ref(), settings.patience);
+    let voice = settings.text_to_speech.as_ref().map(|stage| voice(stage, client)).transpose();
+    let voice = voice.map_err(|error| error.to_string())?;
+    Ok(Arc::new(realtime::Persona {
+        client: client.clone(),
+        server: server.map_err(|error| error.to_string())?,
+        model: settings.model.clone(),
+        patience: settings.patience,
+        instructions: settings.instructions.clone(),
+        greeting: settings.greeting.clone(),
+        greeting_protected: settings.greeting_protected,
+        apology: settings.apology.clone(),
+        silence_prompts: settings.silence_prompts.clone(),
+        goodbye: settings.goodbye.clone(),
+        give_up: settings.give_up.clone(),
+        max_faults: settings.max_faults,
+        turn: settings.turn.clone(),
+        language: language.to_owned(),
+        voice: voice.map(|voice| Arc::new(CachedVoice::new(voice)) as Arc<dyn TextToSpeech>),
+        tools: Arc::new(Toolbox::default()),
     }))
 }
 

@@ -39,7 +39,7 @@ mod playing;
 mod prepared;
 mod reply;
 mod speech;
-mod spoken;
+pub(super) mod spoken;
 mod words;
 
 use live_words::LiveWords;

@@ -3,6 +3,7 @@
 use super::{
     phrases,
     reader::{Reader, Section},
+    realtime,
     settings::{AgentSettings, Defaults, Kind, PipelineSettings, Talk, ms},
     stage, survey, tools, voice,
 };
@@ -12,10 +13,10 @@ use crate::{agent::text::Text, turn_taking};
 pub(super) const MAX_SPOKEN_CHARS: usize = 4000;
 
 /// Longest instructions, in characters.
-const MAX_INSTRUCTIONS_CHARS: usize = 32_000;
+pub(super) const MAX_INSTRUCTIONS_CHARS: usize = 32_000;
 
 /// Most prompts to a caller who is silent.
-const MAX_SILENCE_PROMPTS: usize = 10;
+pub(super) const MAX_SILENCE_PROMPTS: usize = 10;
 
 /// Keys of every agent, of those that talk, and of each kind.
 const EVERY: &[&str] = &["kind", "language"];
@@ -47,7 +48,7 @@ pub(super) const TURN: &[&str] = &[
 
 /// Keys that the defaults may have.
 pub(super) fn default_keys() -> Vec<&'static str> {
-    [EVERY, TALK, PIPELINE, survey::KEYS].concat()
+    [EVERY, TALK, PIPELINE, survey::KEYS, realtime::KEYS].concat()
 }
 
 #[derive(Clone, Copy)]
@@ -55,6 +56,7 @@ enum Word {
     Echo,
     Survey,
     Pipeline,
+    Realtime,
 }
 
 /// Reads an agent; `None` when it is too wrong to go on.
@@ -65,15 +67,17 @@ pub(super) fn agent(
     defaults: &Defaults,
 ) -> Option<AgentSettings> {
     if section.get("kind").is_none() {
-        reader.mistake(section.place.clone(), "needs a kind: \"echo\", \"survey\" or \"pipeline\"");
+        reader.mistake(section.place.clone(), "needs a kind: \"echo\", \"survey\", \"pipeline\" or \"realtime\"");
         return None;
     }
-    let kinds = [("echo", Word::Echo), ("survey", Word::Survey), ("pipeline", Word::Pipeline)];
+    let kinds =
+        [("echo", Word::Echo), ("survey", Word::Survey), ("pipeline", Word::Pipeline), ("realtime", Word::Realtime)];
     let word = reader.one_of(section, "kind", &kinds)?;
     let known = match word {
         Word::Echo => EVERY.to_vec(),
         Word::Survey => [EVERY, TALK, survey::KEYS].concat(),
         Word::Pipeline => [EVERY, TALK, PIPELINE].concat(),
+        Word::Realtime => [EVERY, realtime::KEYS].concat(),
     };
     reader.check_own_keys(section, &known, &default_keys());
     let language = language(reader, section, defaults);
@@ -98,6 +102,7 @@ pub(super) fn agent(
             let max_history = usize::try_from(max_history).unwrap_or(usize::MAX);
             Kind::Pipeline(Box::new(PipelineSettings { talk, instructions: instructions?, max_history, chat, tools }))
         }
+        Word::Realtime => Kind::Realtime(Box::new(realtime::realtime(reader, section, &language, defaults)?)),
     };
     Some(AgentSettings { name: name.to_owned(), language, kind })
 }
@@ -144,7 +149,7 @@ fn talk(reader: &mut Reader<'_>, section: &Section<'_>, language: &str, defaults
     })
 }
 
-fn turn(reader: &mut Reader<'_>, agent: &Section<'_>) -> turn_taking::Settings {
+pub(super) fn turn(reader: &mut Reader<'_>, agent: &Section<'_>) -> turn_taking::Settings {
     let section = reader.table(agent, "turn", TURN);
     let usual = turn_taking::Settings::default();
     let turn = turn_taking::Settings {

@@ -199,6 +199,8 @@ impl Family {
                 Some((service, _)) => Some(service),
                 None => None,
             },
+            // Whole agents, with tables of their own.
+            Stage::Realtime => None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use telemetry::Sensitive;
 use url::Url;
 
+use super::realtime::RealtimeSettings;
 use crate::{
     agent::{LiveSettings, survey, text::Text, tools::function::Function},
     dsp::SampleRate,
@@ -32,6 +33,8 @@ pub enum Kind {
     Survey(Box<SurveySettings>),
     /// It understands, thinks and speaks.
     Pipeline(Box<PipelineSettings>),
+    /// Its model hears and speaks by itself.
+    Realtime(Box<RealtimeSettings>),
 }
 
 /// What all agents have that talk.

@@ -170,7 +170,12 @@ pub(super) fn stage<O>(
     Some(StageSettings { provider, url, model, key, limits, options })
 }
 
-fn default_key(reader: &mut Reader<'_>, section: &Section<'_>, key: &DefaultKey) -> Option<Sensitive<String>> {
+/// What the key is that no agents file names.
+pub(super) fn default_key(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    key: &DefaultKey,
+) -> Option<Sensitive<String>> {
     match key {
         DefaultKey::Value(key) => Some(key.clone()),
         DefaultKey::File(variable, path) => match reader.secrets.file(path) {
@@ -183,7 +188,8 @@ fn default_key(reader: &mut Reader<'_>, section: &Section<'_>, key: &DefaultKey)
     }
 }
 
-fn needs_key(reader: &mut Reader<'_>, section: &Section<'_>, stage: &str, provider: Provider, url: &Url) {
+/// Says that there is no key.
+pub(super) fn needs_key(reader: &mut Reader<'_>, section: &Section<'_>, stage: &str, provider: Provider, url: &Url) {
     let place = section.get("url").map_or_else(|| section.place.clone(), |value| value.span());
     let (variable, host) = (provider.key_variable(), url.host_str().unwrap_or_default());
     let what =
@@ -210,6 +216,11 @@ pub fn address(text: &str) -> Result<Url, &'static str> {
 /// True where nobody is served without a key.
 fn is_public(service: &Service, url: &Url) -> bool {
     url.host_str().map(|host| host.trim_end_matches('.')) == service.public_place().host_str()
+}
+
+/// True at OpenAI itself, where nobody is served without a key.
+pub(super) fn is_openai(url: &Url) -> bool {
+    Provider::OpenAi.family().service(Stage::Chat).is_some_and(|service| is_public(service, url))
 }
 
 /// A host that no public network leads to.

@@ -4,7 +4,7 @@
 
 /// The words of one answer and where they sound, in milliseconds of all its sound.
 #[derive(Debug, Default)]
-pub(super) struct Spoken {
+pub(in crate::agent) struct Spoken {
     clauses: Vec<Clause>,
 }
 
@@ -20,12 +20,12 @@ struct Clause {
 
 impl Spoken {
     /// A clause begins whose sound starts at `from_ms`.
-    pub(super) fn begin(&mut self, text: String, from_ms: u64) {
+    pub(in crate::agent) fn begin(&mut self, text: String, from_ms: u64) {
         self.clauses.push(Clause { text, from_ms, to_ms: None, words: Vec::new() });
     }
 
     /// The voice says where the next word of the newest clause is, counted from the clause's start.
-    pub(super) fn word(&mut self, word: &str, from_ms: u64, to_ms: u64) {
+    pub(in crate::agent) fn word(&mut self, word: &str, from_ms: u64, to_ms: u64) {
         let Some(clause) = self.clauses.last_mut() else { return };
         let before = clause.words.last().map_or(0, |(end, ..)| *end);
         // A word that is not in the text, or not where it should be, is no landmark.
@@ -35,25 +35,25 @@ impl Spoken {
     }
 
     /// The newest clause is complete; its sound ends at `to_ms`.
-    pub(super) fn end(&mut self, to_ms: u64) {
+    pub(in crate::agent) fn end(&mut self, to_ms: u64) {
         if let Some(clause) = self.clauses.last_mut() {
             clause.to_ms = Some(to_ms);
         }
     }
 
     /// All words that have sound.
-    pub(super) fn whole(&self) -> String {
+    pub(in crate::agent) fn whole(&self) -> String {
         let with_sound = self.clauses.iter().filter(|clause| clause.to_ms.is_none_or(|to| to > clause.from_ms));
         join(with_sound.map(|clause| clause.text.as_str()))
     }
 
     /// The words of which more than half was heard, when `played_ms` of the sound were played and `sound_ms` are there.
-    pub(super) fn heard(&self, played_ms: u64, sound_ms: u64) -> String {
+    pub(in crate::agent) fn heard(&self, played_ms: u64, sound_ms: u64) -> String {
         join(self.clauses.iter().map(|clause| clause.heard(played_ms, sound_ms)))
     }
 
     /// Where to go on, in ms of all sound, so that no word is cut: the beginning of the one in which playing stopped.
-    pub(super) fn resume_at(&self, played_ms: u64, sound_ms: u64) -> u64 {
+    pub(in crate::agent) fn resume_at(&self, played_ms: u64, sound_ms: u64) -> u64 {
         let inside = self.clauses.iter().rfind(|clause| clause.from_ms <= played_ms);
         inside.map_or(played_ms, |clause| clause.word_begin(played_ms, sound_ms).min(played_ms))
     }

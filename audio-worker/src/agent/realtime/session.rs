@@ -1,0 +1,454 @@
+//! A conversation with a realtime server. Pure: what the caller, the carrier and the server do goes in with `now`; what is
+//! to be done and one deadline come out.
+//!
+//! Contract: one [`Session::handle`], then [`Session::poll`] until it answers `None`, before the next. [`Session::give`]
+//! has the sound for the caller.
+//!
+//! Responses are made one at a time. Those that we want are kept as [`asks::Ask`]s until the server is free; those that a
+//! server makes by its own turn detection come as they come. A response that was interrupted is void: what still comes of
+//! it is thrown away, and its items are cut at what the caller heard.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{
+    codec::{Downwards, PER_MS, Upwards},
+    message::{Input, Output, Script},
+    playback::{Given, Playback},
+    settings::{Detection, Model},
+    wire,
+};
+use crate::{
+    agent::{Act, AgentStats, CannotSay, Report, Speaker, ToolReport, Turn, history::History},
+    dsp::{ResampleError, mulaw},
+    provider::Role,
+    turn_taking,
+};
+
+mod asks;
+mod events;
+mod floor;
+
+use asks::{Ask, OwnWords, What};
+use events::Link;
+use floor::{Cut, Turns};
+
+/// Of the caller's sound, so much is kept while there is no server.
+const MAX_UNSENT_MS: usize = 10_000;
+
+/// Silence that is made of a gap at most: no turn detection waits longer.
+const MAX_GAP_MS: u64 = 10_000;
+
+/// Silence is sent in pieces of this length.
+const SILENCE_PIECE_MS: u64 = 1000;
+
+/// Keys that come within this time of each other belong together.
+const KEYS_PAUSE: Duration = Duration::from_secs(2);
+
+/// Most keys of one message.
+const MAX_KEYS: usize = 64;
+
+/// Texts that may wait to be said by order.
+const MAX_ORDERED: usize = 8;
+
+/// One conversation.
+#[derive(Debug)]
+pub(super) struct Session {
+    script: Script,
+    model: Model,
+    now: Instant,
+    link: Link,
+    /// Sessions in a row that came to nothing.
+    failures: u32,
+    /// Responses in a row that failed.
+    faults: u32,
+    /// The server was heard last, or something is expected of it since.
+    mark: Instant,
+    /// The server said that its session ends.
+    is_expired: bool,
+    /// The caller waits for an answer that was lost with a session.
+    is_owed: bool,
+    /// The caller's last turn is not known in words.
+    is_unworded: bool,
+    up: Upwards,
+    down: Downwards,
+    own_down: Downwards,
+    wire: Vec<u8>,
+    codes: Vec<u8>,
+    /// Sound of the caller, as on the wire, that waits for a server.
+    unsent: VecDeque<u8>,
+    turns: Turns,
+    cut: Option<Cut>,
+    playback: Playback,
+    response: Option<asks::Response>,
+    /// Responses of which nothing is wanted any more, the newest last.
+    void: VecDeque<String>,
+    asks: VecDeque<Ask>,
+    /// Counts what we ask for.
+    asked: u64,
+    /// Calls of functions that the server waits for.
+    calls: Vec<String>,
+    own_words: Option<OwnWords>,
+    keys: String,
+    keys_by: Option<Instant>,
+    history: History,
+    last_voice: Option<Instant>,
+    timing: Option<floor::Timing>,
+    /// What is done once all was heard.
+    ending: Option<Act>,
+    /// It takes its leave: nobody is listened to.
+    is_closing: bool,
+    /// It ended the call.
+    is_over: bool,
+    is_held: bool,
+    unsent_lost_ms: u64,
+    out: VecDeque<Output>,
+}
+
+impl Session {
+    /// A conversation that begins at `now`.
+    pub(super) fn new(script: Script, model: Model, now: Instant) -> Result<Self, ResampleError> {
+        let turns = match model.detection {
+            Detection::Own => Turns::own(script.turn.clone(), now),
+            Detection::Server { .. } | Detection::Semantic(_) => Turns::server(),
+        };
+        let asks = if script.greeting.is_empty() {
+            VecDeque::new()
+        } else {
+            let protected = script.greeting_protected;
+            [Ask { protected, ..Ask::of(What::Say(script.greeting.clone())) }].into()
+        };
+        Ok(Self {
+            up: Upwards::new(model.format)?,
+            down: Downwards::new(model.format),
+            own_down: Downwards::new(model.format),
+            script,
+            model,
+            now,
+            link: Link::Opening,
+            failures: 0,
+            faults: 0,
+            mark: now,
+            is_expired: false,
+            is_owed: false,
+            is_unworded: false,
+            wire: Vec::new(),
+            codes: Vec::new(),
+            unsent: VecDeque::new(),
+            turns,
+            cut: None,
+            playback: Playback::default(),
+            response: None,
+            void: VecDeque::new(),
+            asks,
+            asked: 0,
+            calls: Vec::new(),
+            own_words: None,
+            keys: String::new(),
+            keys_by: None,
+            history: History::default(),
+            last_voice: None,
+            timing: None,
+            ending: None,
+            is_closing: false,
+            is_over: false,
+            is_held: false,
+            unsent_lost_ms: 0,
+            out: [Output::Open].into(),
+        })
+    }
+
+    /// Takes one input at `now`. Time that goes backwards is ignored.
+    pub(super) fn handle(&mut self, input: Input<'_>, now: Instant) {
+        self.now = self.now.max(now);
+        if self.is_over {
+            return;
+        }
+        match input {
+            Input::Opened => self.on_opened(),
+            Input::Text(text) => self.on_text(text),
+            Input::Lost(error) => self.on_lost(error),
+            Input::Mulaw(codes) => self.on_mulaw(codes),
+            Input::Gap(ms) => self.on_gap(ms),
+            Input::Window { voice, echo } => self.on_window(voice, echo),
+            Input::Key(key) => self.on_key(key),
+            Input::Played { utterance, ms, cleared } => {
+                let is_known = self.playback.report(utterance, ms, cleared, self.now);
+                if let Some(cut) = &mut self.cut {
+                    cut.is_known |= is_known;
+                }
+            }
+            Input::Held(held) => self.on_held(held),
+            Input::Voice(sound) => self.on_voice(sound),
+            Input::Filler(text) => self.on_filler(text),
+            Input::Called { call, name, answer, deed } => self.on_called(call, name, answer, deed),
+            Input::Tick => {}
+        }
+        self.look();
+    }
+
+    /// What is to be done next.
+    pub(super) fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Sound for the caller, when there is some and it is time.
+    pub(super) fn give(&mut self, now: Instant) -> Option<Given> {
+        self.now = self.now.max(now);
+        if self.is_over || self.is_held {
+            return None;
+        }
+        let given = self.playback.give(self.now)?;
+        if let Given::Sound { begins: true, is_first, is_protected, .. } = given {
+            self.floor(turn_taking::Input::Speaking { protected: is_protected });
+            if is_first {
+                self.tell_turn();
+            }
+        }
+        Some(given)
+    }
+
+    /// So much of the utterance that is being played was heard, ms; `None` when none is.
+    pub(super) fn heard_of_utterance(&self, now: Instant) -> Option<u64> {
+        self.playback.heard_of_utterance(now)
+    }
+
+    /// When to call [`Session::handle`] with [`Input::Tick`], if nothing else happens before.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_over {
+            return None;
+        }
+        let retry = if let Link::Waiting(at) = self.link { Some(at) } else { None };
+        let expected = self.expects().then(|| self.mark + self.script.patience);
+        let turns = if self.is_held || self.is_closing { None } else { self.turns.poll_timeout() };
+        let cut = self.cut.as_ref().filter(|cut| cut.is_confirmed).map(|cut| cut.by);
+        let deadlines = [retry, expected, turns, cut, self.keys_by, self.playback.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Has `text` said by order.
+    pub(super) fn say(&mut self, text: &str) -> Result<(), CannotSay> {
+        let ordered = self.asks.iter().filter(|ask| ask.is_ordered).count();
+        if ordered >= MAX_ORDERED {
+            return Err(CannotSay::TooMuch);
+        }
+        if self.is_closing {
+            return Err(CannotSay::NoVoice);
+        }
+        self.asks.push_back(Ask { is_ordered: true, ..Ask::of(What::Say(text.to_owned())) });
+        self.look();
+        Ok(())
+    }
+
+    /// The call is over: what was heard of what is being said.
+    pub(super) fn leave(&mut self, now: Instant) -> Vec<Report> {
+        self.now = self.now.max(now);
+        if self.cut.is_none() {
+            self.playback.stop(self.now);
+        }
+        self.link = Link::Down;
+        self.settle();
+        let reports = self.out.drain(..);
+        reports
+            .filter_map(|output| if let Output::Act(Act::Report(report)) = output { Some(report) } else { None })
+            .collect()
+    }
+
+    /// What was counted.
+    pub(super) fn stats(&self) -> AgentStats {
+        AgentStats { floor: self.turns.stats(), ..AgentStats::default() }
+    }
+
+    /// Of the caller's sound, so much was lost because there was no server, ms.
+    pub(super) const fn unsent_lost_ms(&self) -> u64 {
+        self.unsent_lost_ms
+    }
+
+    /// True when [`Session::poll`] has something.
+    pub(super) fn has_more(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// A function was called, and is done.
+    pub(super) fn report_tool(&mut self, tool: ToolReport) {
+        self.report(Report::Tool(tool));
+    }
+
+    fn act(&mut self, act: Act) {
+        self.out.push_back(Output::Act(act));
+    }
+
+    fn report(&mut self, report: Report) {
+        self.act(Act::Report(report));
+    }
+
+    /// What time brings.
+    fn look(&mut self) {
+        if let Link::Waiting(at) = self.link
+            && at <= self.now
+        {
+            self.link = Link::Opening;
+            self.mark = self.now;
+            self.out.push_back(Output::Open);
+        }
+        if self.expects() && self.mark + self.script.patience <= self.now {
+            self.on_silent_server();
+        }
+        if self.keys_by.is_some_and(|at| at <= self.now) {
+            self.tell_keys();
+        }
+        if self.cut.as_ref().is_some_and(|cut| cut.is_ready(self.now)) {
+            self.settle();
+        }
+        while let Some(item) = self.playback.finished(self.now) {
+            self.said(item.heard_text(), false);
+            if !self.playback.is_speaking() {
+                self.floor(turn_taking::Input::Finished);
+            }
+        }
+        self.look_at_turns();
+        self.create_next();
+        if self.ending.is_some() && self.playback.is_empty() && self.response.is_none() && self.own_words.is_none() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(ending) = self.ending.take() {
+            self.act(ending);
+            self.is_over = true;
+            self.link = Link::Down;
+            self.out.push_back(Output::Close);
+        }
+    }
+
+    fn on_mulaw(&mut self, codes: &[u8]) {
+        if self.is_closing || self.is_held {
+            return;
+        }
+        let is_protected = self.is_protected();
+        match &mut self.turns {
+            Turns::Own(own) => {
+                if own.keep(codes) {
+                    self.send_sound(codes);
+                }
+            }
+            // Who must not interrupt is not heard.
+            Turns::Server(_) if is_protected => self.send_silence((codes.len() / PER_MS) as u64),
+            Turns::Server(_) => self.send_sound(codes),
+        }
+    }
+
+    fn on_gap(&mut self, ms: u64) {
+        if self.is_closing || self.is_held {
+            return;
+        }
+        let is_wanted = match &self.turns {
+            Turns::Own(own) => own.is_streaming(),
+            Turns::Server(_) => true,
+        };
+        if is_wanted {
+            self.send_silence(ms.min(MAX_GAP_MS));
+        }
+    }
+
+    fn send_silence(&mut self, ms: u64) {
+        let mut left = ms;
+        while left > 0 {
+            let piece = left.min(SILENCE_PIECE_MS);
+            let samples = usize::try_from(piece).unwrap_or_default() * PER_MS;
+            self.send_sound(&[mulaw::SILENCE; SILENCE_PIECE_MS as usize * PER_MS][..samples]);
+            left -= piece;
+        }
+    }
+
+    fn send_sound(&mut self, codes: &[u8]) {
+        let mut wire = std::mem::take(&mut self.wire);
+        wire.clear();
+        match self.up.convert(codes, &mut wire) {
+            Ok(()) if wire.is_empty() => {}
+            Ok(()) if self.is_open() => self.out.push_back(Output::Send(wire::append(&wire))),
+            Ok(()) => {
+                self.unsent.extend(&wire);
+                let ms = |bytes| Downwards::ms(self.model.format, bytes);
+                let per_ms = (self.unsent.len() as u64).checked_div(ms(self.unsent.len())).unwrap_or(1);
+                let most = MAX_UNSENT_MS * usize::try_from(per_ms).unwrap_or(PER_MS);
+                let over = self.unsent.len().saturating_sub(most);
+                self.unsent_lost_ms += ms(over);
+                self.unsent.drain(..over);
+            }
+            Err(error) => self.fail(format!("the signal path failed: {error}")),
+        }
+        self.wire = wire;
+    }
+
+    fn on_key(&mut self, key: char) {
+        if self.is_closing {
+            return;
+        }
+        self.floor(turn_taking::Input::Key);
+        self.turns.heard_of();
+        if self.keys.len() < MAX_KEYS {
+            self.keys.push(key);
+        }
+        self.keys_by = Some(if key == '#' { self.now } else { self.now + KEYS_PAUSE });
+    }
+
+    /// Tells the model the keys that the caller pressed, and has it answer.
+    fn tell_keys(&mut self) {
+        self.keys_by = None;
+        let text = format!("[keys: {}]", std::mem::take(&mut self.keys));
+        self.interrupt_for_keys();
+        if self.is_open() {
+            self.send(wire::message(Role::User, &text));
+        }
+        self.history.push(Role::User, &text);
+        // Who speaks is answered when they have finished.
+        if !self.turns.caller_speaks() {
+            self.want(Ask::of(What::Answer));
+        }
+    }
+
+    fn on_held(&mut self, held: bool) {
+        self.is_held = held;
+        // Nothing was read meanwhile.
+        self.mark = self.now;
+        if held {
+            if self.cut.is_none() {
+                self.playback.stop(self.now);
+            }
+            self.void_response();
+            self.settle();
+            self.hush();
+            (self.timing, self.keys_by) = (None, None);
+            self.keys.clear();
+        }
+        self.floor(turn_taking::Input::Held);
+        self.turns.held();
+    }
+
+    fn said(&mut self, text: String, interrupted: bool) {
+        if !text.is_empty() {
+            self.history.push(Role::Assistant, &text);
+            self.report(Report::Said { by: Speaker::Agent, text, is_final: true, interrupted });
+        }
+    }
+
+    /// The answer to the caller's turn begins to be given out.
+    fn tell_turn(&mut self) {
+        let (Some(timing), now) = (self.timing.take(), self.now) else { return };
+        let since = |moment: Option<Instant>| moment.map(|moment| moment.saturating_duration_since(timing.last_voice));
+        self.report(Report::Turn(Turn {
+            endpoint: since(Some(timing.endpoint)),
+            speech_to_text: since(timing.words),
+            first_token: since(timing.first_token),
+            first_audio: since(timing.first_audio),
+            first_sent: since(Some(now)),
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,435 @@
+//! Who has the floor: by the server's ears or by our own, and what becomes of an interruption.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{Act, Ask, Session, What, wire};
+use crate::{
+    agent::Report,
+    ears::VOICE,
+    turn_taking::{self, Output, Stats, TurnTaking, WINDOW},
+};
+
+/// How long the exact position is waited for at which playing was stopped; the gateway tells it within a round trip.
+const POSITION_WAIT: Duration = Duration::from_millis(300);
+
+/// Kept from before voice was found: words begin softly. 320 ms of mu-law.
+const BEFORE: usize = 8 * 320;
+
+/// Voice over the agent's that lasts so long is taken for words; what is shorter is a cough, or assent.
+const WORDS: Duration = Duration::from_millis(240);
+
+/// Responses of which nothing is wanted any more that are remembered.
+const MAX_VOID: usize = 16;
+
+/// What was given out was thrown away.
+#[derive(Debug)]
+pub(super) struct Cut {
+    /// The position is waited for until then.
+    pub(super) by: Instant,
+    /// The exact position is known.
+    pub(super) is_known: bool,
+    /// It was an interruption: the rest will not be said.
+    pub(super) is_confirmed: bool,
+}
+
+impl Cut {
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        self.is_confirmed && (self.is_known || self.by <= now)
+    }
+}
+
+/// Where the time of the answer to the caller's last turn went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    pub(super) last_voice: Instant,
+    pub(super) endpoint: Instant,
+    pub(super) words: Option<Instant>,
+    pub(super) first_token: Option<Instant>,
+    pub(super) first_audio: Option<Instant>,
+}
+
+/// Who decides.
+#[derive(Debug)]
+pub(super) enum Turns {
+    Own(Box<Own>),
+    Server(Server),
+}
+
+/// This worker does.
+#[derive(Debug)]
+pub(super) struct Own {
+    floor: TurnTaking,
+    /// The newest sound, while nobody speaks.
+    before: VecDeque<u8>,
+    is_streaming: bool,
+    /// Something was sent that is no turn yet.
+    is_uncommitted: bool,
+    /// Voice since the caller interrupted.
+    voiced: Duration,
+}
+
+/// The server does; silence is measured here.
+#[derive(Debug, Default)]
+pub(super) struct Server {
+    pub(super) is_speaking: bool,
+    /// The caller has finished, and the server has not begun to answer.
+    pub(super) is_awaited: bool,
+    /// Nothing has happened since then, with the time of silence that is prompted.
+    quiet: Option<(Instant, Duration)>,
+    prompts: u32,
+    pub(super) stats: Stats,
+}
+
+impl Own {
+    /// Takes the caller's sound; true when it is to be sent.
+    pub(super) fn keep(&mut self, codes: &[u8]) -> bool {
+        if self.is_streaming {
+            return true;
+        }
+        self.before.extend(codes);
+        let old = self.before.len().saturating_sub(BEFORE);
+        self.before.drain(..old);
+        false
+    }
+
+    pub(super) const fn is_streaming(&self) -> bool {
+        self.is_streaming
+    }
+}
+
+impl Turns {
+    pub(super) fn own(settings: turn_taking::Settings, now: Instant) -> Self {
+        let floor = TurnTaking::new(settings, now);
+        let before = VecDeque::with_capacity(2 * BEFORE);
+        Self::Own(Box::new(Own { floor, before, is_streaming: false, is_uncommitted: false, voiced: Duration::ZERO }))
+    }
+
+    pub(super) fn server() -> Self {
+        Self::Server(Server::default())
+    }
+
+    /// The caller speaks.
+    pub(super) fn caller_speaks(&self) -> bool {
+        match self {
+            Self::Own(own) => own.floor.keeps_speech() && !own.floor.awaits_answer(),
+            Self::Server(server) => server.is_speaking,
+        }
+    }
+
+    /// The caller speaks, and only the server has what was said.
+    pub(super) const fn is_heard_elsewhere(&self) -> bool {
+        matches!(self, Self::Server(server) if server.is_speaking)
+    }
+
+    /// The floor is the caller's, or the server's own answer comes.
+    pub(super) fn is_taken(&self) -> bool {
+        self.caller_speaks() || matches!(self, Self::Server(server) if server.is_awaited)
+    }
+
+    /// The agent is expected to say something.
+    pub(super) fn awaits_answer(&self) -> bool {
+        match self {
+            Self::Own(own) => own.floor.awaits_answer(),
+            Self::Server(server) => server.is_awaited,
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Own(own) => own.floor.poll_timeout(),
+            Self::Server(server) => server.quiet.map(|(since, silence)| since + silence),
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        match self {
+            Self::Own(own) => own.floor.stats(),
+            Self::Server(server) => server.stats,
+        }
+    }
+
+    /// The caller did something.
+    pub(super) const fn heard_of(&mut self) {
+        if let Self::Server(server) = self {
+            (server.prompts, server.quiet) = (0, None);
+        }
+    }
+
+    pub(super) fn held(&mut self) {
+        match self {
+            Self::Own(own) => (own.is_streaming, own.is_uncommitted) = (false, false),
+            Self::Server(server) => (server.is_speaking, server.is_awaited, server.quiet) = (false, false, None),
+        }
+    }
+
+    /// The session is lost, and what was heard in it; true when an answer was due.
+    pub(super) fn lost(&mut self) -> bool {
+        match self {
+            Self::Own(own) => {
+                own.is_uncommitted = false;
+                own.floor.awaits_answer()
+            }
+            Self::Server(server) => {
+                server.quiet = None;
+                let was_speaking = std::mem::take(&mut server.is_speaking);
+                std::mem::take(&mut server.is_awaited) || was_speaking
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Tells our own turn-taking, where it decides.
+    pub(super) fn floor(&mut self, input: turn_taking::Input<'_>) {
+        if let Turns::Own(own) = &mut self.turns {
+            own.floor.handle(input, self.now);
+            self.carry_out();
+        }
+    }
+
+    pub(super) fn on_window(&mut self, voice: f32, echo: bool) {
+        if self.is_closing || self.is_held {
+            return;
+        }
+        if voice >= VOICE && !echo {
+            self.last_voice = Some(self.now);
+            if let Turns::Own(own) = &mut self.turns {
+                own.voiced += WINDOW;
+            }
+        }
+        self.floor(turn_taking::Input::Window { voice, echo });
+    }
+
+    /// Does what our own turn-taking wants.
+    fn carry_out(&mut self) {
+        let mut words = None;
+        while let Some(output) = self.next_wish() {
+            match output {
+                Output::Speech { began } => self.on_own_speech(began),
+                Output::Guess { turn, probe } => words = Some((turn, probe)),
+                Output::Forget { .. } => self.forget_sound(),
+                Output::Answer { .. } => self.on_own_endpoint(),
+                Output::Interrupt => self.interrupt(false),
+                Output::GoOn => {
+                    self.forget_sound();
+                    if self.cut.take().is_some() {
+                        self.playback.go_on();
+                        self.act(Act::Continue);
+                    }
+                }
+                Output::Prompt { nth } => self.prompt(nth),
+            }
+        }
+        // No recogniser is asked whether an interruption has words: how long it lasts is what there is to go by.
+        if let Some((turn, probe)) = words
+            && let Some(cut) = &mut self.cut
+            && !cut.is_confirmed
+        {
+            let Turns::Own(own) = &self.turns else { return };
+            cut.is_confirmed = probe || own.voiced >= WORDS;
+            let text = if cut.is_confirmed { "words" } else { "" };
+            if cut.is_confirmed {
+                self.void_response();
+            }
+            self.floor(turn_taking::Input::Words { turn, text });
+        }
+    }
+
+    fn next_wish(&mut self) -> Option<Output> {
+        if let Turns::Own(own) = &mut self.turns { own.floor.poll() } else { None }
+    }
+
+    fn on_own_speech(&mut self, began: bool) {
+        self.report(Report::Speech { began });
+        let Turns::Own(own) = &mut self.turns else { return };
+        own.is_streaming = began;
+        if !began {
+            return;
+        }
+        let before: Vec<u8> = own.before.drain(..).collect();
+        own.is_uncommitted = true;
+        if self.cut.is_none() {
+            // The answer came too soon, and nobody has heard of it yet.
+            self.void_response();
+            self.timing = None;
+            self.asks.retain(|ask| ask.what != What::Answer);
+        }
+        if !before.is_empty() {
+            self.send_sound(&before);
+        }
+    }
+
+    /// What was sent of the caller's sound is no turn.
+    fn forget_sound(&mut self) {
+        if let Turns::Own(own) = &mut self.turns
+            && !own.is_streaming
+            && std::mem::take(&mut own.is_uncommitted)
+        {
+            self.send(wire::clear());
+        }
+    }
+
+    fn on_own_endpoint(&mut self) {
+        let Turns::Own(own) = &mut self.turns else { return };
+        own.is_uncommitted = false;
+        let last_voice = own.floor.last_voice();
+        if self.cut.is_some() {
+            self.settle();
+        }
+        self.send(wire::commit());
+        self.begin_turn(last_voice.or(self.last_voice));
+        self.asks.push_front(Ask::of(What::Answer));
+    }
+
+    /// The caller has finished.
+    fn begin_turn(&mut self, last_voice: Option<Instant>) {
+        self.is_unworded = true;
+        self.timing = Some(Timing {
+            last_voice: last_voice.unwrap_or(self.now),
+            endpoint: self.now,
+            words: None,
+            first_token: None,
+            first_audio: None,
+        });
+    }
+
+    /// The server hears the caller speak.
+    pub(super) fn on_speech_started(&mut self) {
+        let is_protected = self.is_protected();
+        let Turns::Server(server) = &mut self.turns else { return };
+        if is_protected || self.is_closing || std::mem::replace(&mut server.is_speaking, true) {
+            return;
+        }
+        server.is_awaited = false;
+        server.stats.cut_off += u64::from(self.timing.is_some() && !self.playback.is_speaking());
+        server.stats.barge_ins += u64::from(self.playback.is_speaking());
+        self.turns.heard_of();
+        self.timing = None;
+        self.asks.retain(|ask| ask.what != What::Answer);
+        self.report(Report::Speech { began: true });
+        if self.playback.is_speaking() && self.cut.is_none() {
+            self.interrupt(true);
+        }
+        self.void_response();
+    }
+
+    /// The server takes the caller as finished.
+    pub(super) fn on_speech_stopped(&mut self) {
+        let Turns::Server(server) = &mut self.turns else { return };
+        if !std::mem::take(&mut server.is_speaking) {
+            return;
+        }
+        server.is_awaited = true;
+        server.stats.turns += 1;
+        self.report(Report::Speech { began: false });
+        self.begin_turn(self.last_voice);
+    }
+
+    /// Stops what is being said; the exact position comes back from the gateway.
+    pub(super) fn interrupt(&mut self, is_confirmed: bool) {
+        if !self.playback.is_speaking() || self.cut.is_some() {
+            return;
+        }
+        self.act(Act::Interrupt);
+        self.playback.stop(self.now);
+        self.ending = None;
+        if let Turns::Own(own) = &mut self.turns {
+            own.voiced = self.script.turn.barge_in;
+        }
+        self.cut = Some(Cut { by: self.now + POSITION_WAIT, is_known: false, is_confirmed });
+    }
+
+    /// Keys interrupt as words do.
+    pub(super) fn interrupt_for_keys(&mut self) {
+        if self.is_protected() || self.turns.caller_speaks() {
+            return;
+        }
+        self.interrupt(true);
+        self.floor(turn_taking::Input::Preparing);
+        if let Some(cut) = &mut self.cut {
+            cut.is_confirmed = true;
+        }
+        self.void_response();
+    }
+
+    /// Of what is being made nothing is wanted any more.
+    pub(super) fn void_response(&mut self) {
+        self.hush();
+        let Some(response) = self.response.as_mut().filter(|response| !response.is_void) else { return };
+        response.is_void = true;
+        let id = response.id.clone();
+        let gives_up_itself = matches!(self.turns, Turns::Server(_)) && id.is_some() && !self.is_held;
+        if !gives_up_itself {
+            self.send(wire::cancel(id.as_deref()));
+        }
+        if let Some(id) = id {
+            self.remember_void(id);
+        }
+    }
+
+    pub(super) fn remember_void(&mut self, id: String) {
+        if self.void.len() == MAX_VOID {
+            self.void.pop_front();
+        }
+        self.void.push_back(id);
+    }
+
+    /// What was thrown away stays so: the server is told how much of it was heard.
+    pub(super) fn settle(&mut self) {
+        self.cut = None;
+        for item in self.playback.take() {
+            if let Some(place) = item.place.as_ref().filter(|_| !item.is_heard()) {
+                if !self.void.contains(&place.response) {
+                    self.remember_void(place.response.clone());
+                }
+                self.send(wire::truncate(place, item.heard_ms()));
+            }
+            self.said(item.heard_text(), !item.is_heard());
+        }
+    }
+
+    pub(super) fn is_protected(&self) -> bool {
+        let asked = self.response.as_ref().and_then(|response| response.ask.as_ref());
+        let is_asked = asked.is_some_and(|ask| ask.protected) || self.asks.iter().any(|ask| ask.protected);
+        is_asked || self.playback.is_protected()
+    }
+
+    /// Silence, and what time brings to our own turn-taking.
+    pub(super) fn look_at_turns(&mut self) {
+        if self.is_held || self.is_closing {
+            return;
+        }
+        let is_busy = self.is_taken_up();
+        match &mut self.turns {
+            Turns::Own(own) => {
+                if own.floor.poll_timeout().is_some_and(|at| at <= self.now) {
+                    self.floor(turn_taking::Input::Tick);
+                }
+            }
+            Turns::Server(server) => {
+                if is_busy || server.is_speaking || server.is_awaited {
+                    server.quiet = None;
+                    return;
+                }
+                let (since, silence) = *server.quiet.get_or_insert((self.now, self.script.turn.silence_prompt));
+                if since + silence <= self.now {
+                    server.quiet = None;
+                    server.prompts += 1;
+                    server.stats.prompts += 1;
+                    let nth = server.prompts;
+                    self.prompt(nth);
+                }
+            }
+        }
+    }
+
+    /// Something is being said, made or wanted.
+    fn is_taken_up(&self) -> bool {
+        let is_speaking = self.playback.is_speaking() || self.own_words.is_some() || self.cut.is_some();
+        let is_making = self.response.is_some() || !self.asks.is_empty() || !self.calls.is_empty();
+        is_speaking || is_making || self.ending.is_some() || self.keys_by.is_some() || !self.is_open()
+    }
+}
