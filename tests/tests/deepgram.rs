@@ -297,6 +297,7 @@ impl Desk {
             kind = "pipeline"
             instructions = "Be brief."
             greeting = "Hello there."
+            max_faults = 20
             [agent.desk.speech_to_text]
             provider = "deepgram"
             url = "{url}"
@@ -384,6 +385,21 @@ async fn where_nobody_listens_any_more_the_recording_is_asked_for() {
         .wait_for("another session", |sessions| sessions.iter().filter(|one| !one.is_recording).count() == 3)
         .await;
     assert_eq!(desk.say(&mut phone, 1, "And tomorrow?").await, "And tomorrow?");
+    desk.close(phone).await;
+}
+
+#[tokio::test]
+async fn with_a_wrong_key_the_caller_hears_an_apology_and_nobody_insists() {
+    let desk = Desk::open("").await;
+    desk.deepgram.recorded(Err(401));
+    desk.deepgram.upset(Mishap::Refuse(401));
+    let mut phone = desk.greeted().await;
+    let said = phone.say_all(&recorded()[0]).await.unwrap().ended.unwrap();
+    phone.until("the apology", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
+    assert!(desk.openai.asked_for(Stage::Chat).is_empty());
+    let sessions = desk.deepgram.sessions();
+    assert_eq!(sessions.iter().filter(|session| !session.is_recording).count(), 1);
+    eventually("both refusals are counted", async || desk.errors("denied").await >= 2.0).await;
     desk.close(phone).await;
 }
 

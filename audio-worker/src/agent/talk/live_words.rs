@@ -131,7 +131,7 @@ pub(super) struct LiveWords {
     fed: u64,
     /// The place of the caller's last sound, and when that was.
     voice: (u64, Option<Instant>),
-    /// The newest sound that is not final, for the next session.
+    /// The newest sound that is not final and of no turn that is over, for the next session.
     kept: VecDeque<u8>,
     understood: Understood,
     asked: Option<Asked>,
@@ -221,6 +221,7 @@ impl LiveWords {
     /// What was said so far belongs to no turn that is still to come.
     pub(super) fn end_turn(&mut self) {
         self.understood.forget(self.fed);
+        self.kept.clear();
         self.lost = false;
     }
 

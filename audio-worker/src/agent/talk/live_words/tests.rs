@@ -288,6 +288,9 @@ fn time_without_sound_is_silence_within_a_bound_and_so_is_what_is_kept() {
     assert!(call.live.kept.iter().all(|code| *code == 0xff));
     call.sound(60_000, false);
     assert_eq!(call.live.kept.len(), MAX_KEPT);
+    // Of a turn that is over nothing is told again.
+    call.live.end_turn();
+    assert_eq!(call.live.kept.len(), 0);
     call.due(Ok(Recognised::Unreadable(lost(Fault::Malformed))));
     assert_eq!(call.poll(), [Told::Fault(lost(Fault::Malformed))]);
     assert_eq!(call.line.lock().unwrap().sessions.len(), 1);
