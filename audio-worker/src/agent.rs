@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use telemetry::{Sensitive, traces::TraceContext};
 
-use crate::dsp::SampleRate;
+use crate::{
+    dsp::SampleRate,
+    provider::{meter::Meter, place::Places},
+};
 
 pub mod brain;
 mod echo;
@@ -155,6 +158,8 @@ pub struct Opening {
     pub trace: Option<TraceContext>,
     /// The agent that had the call before, when this one takes over in the middle.
     pub taken_over_from: Option<String>,
+    /// Counts what providers cost in this call, whichever agents it has.
+    pub meter: Meter,
 }
 
 /// Who takes a call that names no agent.
@@ -175,7 +180,10 @@ pub enum NotHired {
 
 /// The agents of a worker, by name. `echo` is always there.
 #[derive(Clone)]
-pub struct Agents(Arc<BTreeMap<String, Arc<Hire>>>);
+pub struct Agents {
+    hires: Arc<BTreeMap<String, Arc<Hire>>>,
+    places: Places,
+}
 
 impl Agents {
     /// Adds an agent, or replaces the one of that name; `hire` makes one for a call and must not wait.
@@ -191,7 +199,7 @@ impl Agents {
         name: &str,
         hire: impl Fn(&Opening) -> Result<Box<dyn Agent>, NotHired> + Send + Sync + 'static,
     ) -> Self {
-        Arc::make_mut(&mut self.0).insert(name.to_owned(), Arc::new(hire));
+        Arc::make_mut(&mut self.hires).insert(name.to_owned(), Arc::new(hire));
         self
     }
 
@@ -201,7 +209,7 @@ impl Agents {
     /// When there is no such agent, or it cannot begin.
     pub fn hire(&self, name: &str, opening: &Opening) -> Result<Box<dyn Agent>, NotHired> {
         let name = if name.is_empty() { DEFAULT_AGENT } else { name };
-        match self.0.get(name) {
+        match self.hires.get(name) {
             Some(hire) => hire(opening),
             None => Err(NotHired::Unknown(self.names().collect::<Vec<_>>().join(", "))),
         }
@@ -209,13 +217,25 @@ impl Agents {
 
     /// Their names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.hires.keys().map(String::as_str)
+    }
+
+    /// The same agents, whose providers are at `places`.
+    #[must_use]
+    pub fn asking(self, places: &Places) -> Self {
+        Self { places: places.clone(), ..self }
+    }
+
+    /// Where their providers are.
+    pub const fn places(&self) -> &Places {
+        &self.places
     }
 }
 
 impl Default for Agents {
     fn default() -> Self {
-        Self(Arc::default()).with(DEFAULT_AGENT, |_| Box::new(echo::Echo::default()))
+        let nobody = Self { hires: Arc::default(), places: Places::default() };
+        nobody.with(DEFAULT_AGENT, |_| Box::new(echo::Echo::default()))
     }
 }
 

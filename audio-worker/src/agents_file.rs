@@ -7,6 +7,7 @@ use telemetry::{Sensitive, mistakes::Mistakes};
 use toml::de::DeTable;
 
 mod agent;
+mod fallback;
 mod family;
 mod listening;
 mod phrases;
@@ -22,7 +23,7 @@ pub use family::provider;
 use reader::{Reader, Section};
 pub use realtime::RealtimeSettings;
 pub use settings::{
-    AgentSettings, DefaultKey, Defaults, Format, Hearing, Kind, PipelineSettings, Provider, ResultsSettings,
+    AgentSettings, DefaultKey, Defaults, Fallback, Format, Hearing, Kind, PipelineSettings, Provider, ResultsSettings,
     StageSettings, Streaming, SurveySettings, Talk, Thinking, ToolSettings, Voice,
 };
 pub use stage::address;

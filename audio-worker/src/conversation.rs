@@ -23,6 +23,7 @@ use crate::{
     dsp::{ResampleError, dtmf::Keys},
     metrics::Metrics,
     pipeline::{Downlink, Uplink},
+    provider::meter::Costs,
     traces::Utterances,
     turn::{EndReason, Input, Stats, Turn, reply},
 };
@@ -141,7 +142,7 @@ impl Conversation {
         loop {
             let room = self.forward();
             if self.news.is_due() {
-                self.news.tell((self.turn.stats(), self.seen), self.agent.stats());
+                self.news.tell((self.turn.stats(), self.seen), self.agent.stats(), self.staff.costs());
             }
             if let Some(reason) = self.turn.ended() {
                 return Ok(reason);
@@ -165,7 +166,7 @@ impl Conversation {
 
     /// The conversation is over, for this reason.
     pub(crate) fn tell_end(&self, reason: EndReason) {
-        self.telling.ended(reason.label());
+        self.telling.ended(reason.label(), &self.staff.costs());
     }
 
     /// The agent leaves: what it still has to tell is told.
@@ -176,10 +177,10 @@ impl Conversation {
     }
 
     /// What was counted at the end, by the core and by the driver; Prometheus is told of it.
-    pub(crate) fn finish(&mut self) -> (Stats, Seen) {
-        let stats = (self.turn.stats(), self.seen);
-        self.news.tell(stats, self.agent.stats());
-        stats
+    pub(crate) fn finish(&mut self) -> (Stats, Seen, Costs) {
+        let ((turn, seen), costs) = ((self.turn.stats(), self.seen), self.staff.costs());
+        self.news.tell((turn, seen), self.agent.stats(), costs.clone());
+        (turn, seen, costs)
     }
 
     /// Sends what the core has for the gateway; false when the stream took no more.

@@ -14,11 +14,14 @@ use crate::{
     agent::{AgentStats, Report},
     conversation::Seen,
     conversations::{Conversations, Phase},
+    provider::{meter::Entry, place::Places},
     turn::{EndReason, Stats},
 };
 
+mod providers;
 mod talk;
 
+use providers::Providers;
 use talk::Talk;
 
 /// Lateness, in seconds: a frame is 20 ms, and what is sent leads by 200.
@@ -60,6 +63,7 @@ struct Instruments {
     orders: IntCounterVec,
     late_seconds: Histogram,
     talk: Talk,
+    providers: Providers,
     caller_hop: SpreadTotal,
     agent_hop: SpreadTotal,
     handshakes_failed: IntCounter,
@@ -114,6 +118,7 @@ impl Metrics {
                 &LATE_SECONDS,
             )?,
             talk: Talk::new(&names)?,
+            providers: Providers::new(&names)?,
             caller_hop: names.spread("hop_seconds", HOP, ("audio", "caller"))?,
             agent_hop: names.spread("hop_seconds", HOP, ("audio", "agent"))?,
             handshakes_failed: names.counter(
@@ -162,6 +167,11 @@ impl Metrics {
         self.0.talk.counted(stats, told);
     }
 
+    /// A conversation cost so much more.
+    pub(crate) fn cost(&self, news: &[Entry]) {
+        self.0.providers.counted(news);
+    }
+
     /// An agent told something, at most a few times a second.
     pub(crate) fn agent_reported(&self, report: &Report) {
         self.0.talk.reported(report);
@@ -187,7 +197,7 @@ impl Metrics {
     }
 
     /// The answer to Prometheus, in its text format.
-    pub(crate) fn text(&self, conversations: &Conversations, expiry: Option<Expiry>) -> String {
+    pub(crate) fn text(&self, conversations: &Conversations, places: &Places, expiry: Option<Expiry>) -> String {
         let at = &*self.0;
         at.live.set(conversations.live().into());
         at.capacity.set(conversations.capacity().into());
@@ -195,6 +205,7 @@ impl Metrics {
         raise(&at.opened, conversations.opened());
         raise(&at.refused, conversations.refused());
         raise(&at.dropped_spans, traces::dropped_spans());
+        at.providers.look(places);
         metrics::tell_expiry(&at.expiry, expiry);
         at.register.text()
     }
@@ -229,8 +240,11 @@ mod tests {
             metrics.counted(&(turn, seen), &earlier, &mut hops);
             metrics.ended(EndReason::Closed, 1.5, &turn);
         }
-        let text =
-            metrics.text(&Conversations::new(7), Some(Expiry { certificate: None, authority: Some(4_102_444_800) }));
+        let text = metrics.text(
+            &Conversations::new(7),
+            &Places::default(),
+            Some(Expiry { certificate: None, authority: Some(4_102_444_800) }),
+        );
         for line in [
             "tandem_worker_conversations_limit 7",
             "tandem_worker_live_conversations 0",

@@ -10,12 +10,15 @@ use futures_util::Stream;
 
 use crate::dsp::SampleRate;
 use listening::Listening;
+use meter::Meter;
 
+pub mod breaker;
 pub mod cached_voice;
 pub mod deepgram;
 pub mod elevenlabs;
 pub mod endpoint;
 mod exchange;
+pub mod fallback;
 mod fault;
 mod form;
 pub mod google;
@@ -24,8 +27,10 @@ mod intake;
 mod json_stream;
 mod language;
 pub mod listening;
+pub mod meter;
 mod mp3;
 pub mod openai;
+pub mod place;
 mod sse;
 mod voice_body;
 mod wav;
@@ -57,6 +62,11 @@ pub trait SpeechToText: fmt::Debug + Send + Sync {
 
     /// Opens a connection ahead of the first request, when there is none.
     fn warm(&self) {}
+
+    /// The same for one call, whose `meter` is told what it costs; `None` where nothing is metered.
+    fn metered(&self, _meter: &Meter) -> Option<Arc<dyn SpeechToText>> {
+        None
+    }
 }
 
 /// Thinks of an answer.
@@ -67,6 +77,11 @@ pub trait Chat: fmt::Debug + Send + Sync {
 
     /// As [`SpeechToText::warm`].
     fn warm(&self) {}
+
+    /// As [`SpeechToText::metered`].
+    fn metered(&self, _meter: &Meter) -> Option<Arc<dyn Chat>> {
+        None
+    }
 }
 
 /// Puts words into speech.
@@ -76,6 +91,16 @@ pub trait TextToSpeech: fmt::Debug + Send + Sync {
 
     /// As [`SpeechToText::warm`].
     fn warm(&self) {}
+
+    /// As [`SpeechToText::metered`].
+    fn metered(&self, _meter: &Meter) -> Option<Arc<dyn TextToSpeech>> {
+        None
+    }
+
+    /// How often another voice has stood in for it.
+    fn stand_ins(&self) -> u64 {
+        0
+    }
 }
 
 /// What a caller said.

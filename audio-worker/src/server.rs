@@ -19,6 +19,7 @@ use tonic::transport::Server;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
+    agent::Roster,
     audio_service::{self, Audio},
     config::Config,
     connection::connections,
@@ -96,7 +97,7 @@ pub(crate) async fn serve(
             }
         }
     })?;
-    let watched = (conversations.clone(), voice.metrics.clone(), config.tls.clone());
+    let watched = (conversations.clone(), voice.agents.clone(), voice.metrics.clone(), config.tls.clone());
     let ops = tokio::spawn(serve_operations(operations, watched, closed.clone()));
     let looking =
         config.tls.clone().map(|identity| tokio::spawn(async move { identity.follow(tls::LOOK_EVERY).await }));
@@ -137,14 +138,14 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
 
 async fn serve_operations(
     listener: TcpListener,
-    (conversations, metrics, identity): (Conversations, Metrics, Option<Identity>),
+    (conversations, agents, metrics, identity): (Conversations, Roster, Metrics, Option<Identity>),
     closed: CancellationToken,
 ) {
     let metrics = {
         let conversations = conversations.clone();
         async move || {
             let expiry = identity.as_ref().map(|identity| identity.current().expiry);
-            ([(CONTENT_TYPE, TEXT_FORMAT)], metrics.text(&conversations, expiry))
+            ([(CONTENT_TYPE, TEXT_FORMAT)], metrics.text(&conversations, agents.current().places(), expiry))
         }
     };
     let ready = move || {

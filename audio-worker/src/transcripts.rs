@@ -19,7 +19,10 @@ use std::{
 use prometheus::IntCounter;
 use serde_json::{Value, json};
 
-use crate::agent::{Report, Speaker, ToolReport};
+use crate::{
+    agent::{Report, Speaker, ToolReport},
+    provider::meter::{Costs, Entry},
+};
 
 /// Lines that may wait for the disk.
 const WAITING: usize = 4096;
@@ -130,9 +133,17 @@ impl Transcript {
         }
     }
 
-    /// The call is over.
-    pub(crate) fn end(&self, at: Duration, reason: &str) {
-        self.line(json!({ "at_ms": millis(at), "event": "ended", "reason": reason }));
+    /// The call is over, and providers cost so much.
+    pub(crate) fn end(&self, at: Duration, reason: &str, costs: &Costs) {
+        let cost = |Entry { stage, provider, cost }: &Entry| {
+            let mut told = json!({ "stage": stage.label(), "provider": provider });
+            for (name, count) in cost.named() {
+                told[name] = count.into();
+            }
+            told
+        };
+        let costs: Vec<_> = costs.entries().iter().map(cost).collect();
+        self.line(json!({ "at_ms": millis(at), "event": "ended", "reason": reason, "costs": costs }));
     }
 
     fn line(&self, line: Value) {
@@ -188,7 +199,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::agent::Turn;
+    use crate::{
+        agent::{Stage, Turn},
+        provider::meter::{Cost, Meter},
+    };
 
     #[test]
     fn a_call_becomes_a_file_that_only_its_owner_reads() {
@@ -201,7 +215,9 @@ mod tests {
         transcript.note(at(1600), &said(Speaker::Caller, "yes \"sir\"", true));
         transcript.note(at(1700), &Report::Turn(Turn { endpoint: Some(at(400)), ..Turn::default() }));
         transcript.note(at(2600), &said(Speaker::Agent, "Good", true));
-        transcript.end(at(3000), "closed");
+        let meter = Meter::default();
+        meter.add(Stage::Chat, "openai", &Cost { requests: 2, tokens_in: 90, ..Cost::default() });
+        transcript.end(at(3000), "closed", &meter.costs());
         drop(transcript);
         // The thread ends once nobody can send; its last line is written by then.
         let path = directory.join("CA1x.jsonl");
@@ -215,6 +231,8 @@ mod tests {
         let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
         assert_eq!(events, ["began", "said", "answered", "said", "ended"]);
         assert_eq!((lines[1]["text"].as_str(), lines[2]["endpoint_ms"].as_u64()), (Some("yes \"sir\""), Some(400)));
+        let costs = json!([{ "stage": "chat", "provider": "openai", "requests": 2, "tokens_in": 90 }]);
+        assert_eq!(lines[4]["costs"], costs);
         assert_eq!((lines[3]["interrupted"].as_bool(), transcripts.dropped.get()), (Some(true), 0));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::remove_dir_all(&directory).unwrap();

@@ -21,6 +21,7 @@ use crate::{
     conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply, Staff, Telling, now},
     conversations::{Conversations, Phase, Place},
     metrics::Metrics,
+    provider::meter::Meter,
     status::{Problem, printable},
     traces::{self, Utterances},
     transcripts::Transcripts,
@@ -108,6 +109,7 @@ impl Voice {
             parameters: Sensitive::new(open.parameters.drain().collect::<BTreeMap<_, _>>()),
             trace: TraceContext::of(span).filter(|trace| trace.is_sampled()),
             taken_over_from: None,
+            meter: Meter::default(),
         };
         let agent = self.agents.current().hire(&open.agent, &opening).map_err(|error| match error {
             NotHired::Unknown(known) => Problem::UnknownAgent { agent: printable(&open.agent), known },
@@ -165,7 +167,7 @@ async fn converse(
         }
         Err(_) => (EndReason::Failed, Some(Problem::Panicked)),
     };
-    let (turn, seen) = conversation.finish();
+    let (turn, seen, costs) = conversation.finish();
     conversation.tell_end(reason);
     metrics.ended(reason, (now() - began).as_secs_f64(), &turn);
     traces::ended(&span, reason, problem.is_some(), &turn, &seen);
@@ -185,6 +187,7 @@ async fn converse(
         orders_refused = turn.orders_refused,
         held_ms = seen.held_samples / 8,
         held_keys = seen.held_keys,
+        %costs,
         "conversation ended"
     );
     // The agent and the buffers go before the place is free again, so that admission counts what is held.

@@ -1,8 +1,8 @@
 //! Prometheus instruments of one service, under names with its prefix. What they are called and mean is the service's.
 
 use prometheus::{
-    Counter, Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder, core::Collector,
+    Counter, CounterVec, Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 pub use prometheus::{Error, TEXT_FORMAT};
 
@@ -54,6 +54,11 @@ impl Register {
     /// How many seconds something lasted in all.
     pub fn seconds(&self, name: &str, help: &str) -> Result<Counter, Error> {
         self.add(Counter::with_opts(self.opts(name, help))?)
+    }
+
+    /// The same by labels.
+    pub fn seconds_by(&self, name: &str, help: &str, labels: &[&str]) -> Result<CounterVec, Error> {
+        self.add(CounterVec::new(self.opts(name, help), labels)?)
     }
 
     /// How values are spread over `buckets`, each named by the largest value in it.

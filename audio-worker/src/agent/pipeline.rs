@@ -46,6 +46,8 @@ const MAX_ERRAND_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Pipeline {
     persona: Arc<Persona>,
+    /// Of the persona, metered for this call.
+    chat: Arc<dyn Chat>,
     about: Arc<About>,
     instructions: String,
     digits: String,
@@ -67,10 +69,11 @@ struct Turn {
 impl Pipeline {
     /// A call begins.
     pub fn new(persona: Arc<Persona>, opening: &Opening) -> Self {
-        persona.chat.warm();
+        let chat = persona.chat.metered(&opening.meter).unwrap_or_else(|| Arc::clone(&persona.chat));
+        chat.warm();
         let instructions = persona.settings.instructions.fill(opening.parameters.expose());
         let about = Arc::new(About::from(opening));
-        Self { persona, about, instructions, digits: String::new(), told: 0, turns: VecDeque::new() }
+        Self { persona, chat, about, instructions, digits: String::new(), told: 0, turns: VecDeque::new() }
     }
 
     fn say(&self, text: &Text) -> Answer {
@@ -142,8 +145,8 @@ impl Brain for Pipeline {
         let turn = Turn { said: said.to_owned().into(), errand: errand.clone(), settled: false };
         self.turns.push_back(turn);
         let goodbye = self.words(&self.persona.settings.talk.goodbye);
-        let (persona, about) = (Arc::clone(&self.persona), Arc::clone(&self.about));
-        Box::pin(Thinking::new(persona, about, goodbye, prompt, (errand, reports.into_iter())))
+        let persona = (Arc::clone(&self.persona), Arc::clone(&self.chat));
+        Box::pin(Thinking::new(persona, Arc::clone(&self.about), goodbye, prompt, (errand, reports.into_iter())))
     }
 
     fn commit(&mut self) {

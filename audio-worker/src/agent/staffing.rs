@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{
-    Agent, Agents, Cast, NotHired, Opening, Talk,
+    Agent, Agents, Cast, NotHired, Opening, Stage, Talk,
     echo::Echo,
     pipeline::{Persona, Pipeline},
     realtime::{self, Realtime},
@@ -23,6 +23,7 @@ use crate::{
         deepgram,
         elevenlabs::{self, transcribe},
         endpoint::{Server, SettingsError},
+        fallback::{Chain, Member},
         google::{self, recognize, synthesize},
         http::Client,
         openai::{self, chat, speech, transcriptions},
@@ -34,7 +35,7 @@ impl Agents {
     /// and what came of surveys is left at `results`.
     /// One whose settings cannot work says so to each call that names it.
     pub fn of_file(agents: &[AgentSettings], client: &Client, results: &Results) -> Self {
-        agents.iter().fold(Self::default(), |staff, AgentSettings { name, language, kind }| match kind {
+        agents.iter().fold(Self::default().asking(client.places()), |staff, AgentSettings { name, language, kind }| match kind {
             Kind::Echo => staff.with(name, |_| Box::new(Echo::default())),
             Kind::Survey(settings) => {
                 let parts = cast(&settings.talk, language, client);
@@ -46,7 +47,8 @@ impl Agents {
                 })
             }
             Kind::Pipeline(settings) => {
-                let persona = thinking(&settings.chat, client).map(|chat| {
+                let persona = chain(Stage::Chat, &settings.chat, client, thinking).map(|chat| {
+                    let chat = Arc::new(chat);
                     let tools = Toolbox::of_file(&settings.tools, client);
                     Arc::new(Persona { chat, tools, settings: (**settings).clone() })
                 });
@@ -82,10 +84,11 @@ fn employ<P: Send + Sync + 'static>(
 }
 
 fn cast(talk: &file::Talk, language: &str, client: &Client) -> Result<Arc<Cast>, SettingsError> {
+    let voice = chain(Stage::TextToSpeech, &talk.text_to_speech, client, voice)?;
     Ok(Arc::new(Cast {
-        speech_to_text: hearing(&talk.speech_to_text, client)?,
+        speech_to_text: Arc::new(chain(Stage::SpeechToText, &talk.speech_to_text, client, hearing)?),
         live: talk.speech_to_text.options.live,
-        text_to_speech: Arc::new(CachedVoice::new(voice(&talk.text_to_speech, client)?)),
+        text_to_speech: Arc::new(CachedVoice::new(Arc::new(voice))),
         turn: talk.turn.clone(),
         language: language.to_owned(),
         apology: talk.apology.clone(),
@@ -115,6 +118,24 @@ fn speaking(settings: &RealtimeSettings, language: &str, client: &Client) -> Res
         voice: voice.map(|voice| Arc::new(CachedVoice::new(voice)) as Arc<dyn TextToSpeech>),
         tools: Arc::new(Toolbox::default()),
     }))
+}
+
+/// Who does the work of a stage, and who stands in for it.
+fn chain<O, P: ?Sized>(
+    stage: Stage,
+    settings: &StageSettings<O>,
+    client: &Client,
+    hire: fn(&StageSettings<O>, &Client) -> Result<Arc<P>, SettingsError>,
+) -> Result<Chain<P>, SettingsError> {
+    let member = |settings: &StageSettings<O>| {
+        let place = client.places().at(stage, settings.provider.name(), &settings.url, settings.key.as_ref());
+        Ok(Member { provider: hire(settings, client)?, place })
+    };
+    let first = member(settings)?;
+    match &settings.fallback {
+        Some(fallback) => Ok(Chain::of_two(first, member(&fallback.stage)?, fallback.after)),
+        None => Ok(Chain::of(first)),
+    }
 }
 
 fn survey(settings: &SurveySettings, results: &Results, named: (&str, &str), opening: &Opening) -> Survey {

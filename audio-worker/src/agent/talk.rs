@@ -81,6 +81,9 @@ pub struct Cast {
 pub struct Talk {
     cast: Arc<Cast>,
     brain: Box<dyn Brain>,
+    /// Those of the cast, metered for this call.
+    speech_to_text: Arc<dyn SpeechToText>,
+    text_to_speech: Arc<dyn TextToSpeech>,
     language: String,
     apology: String,
     /// The apology is made once ahead, so that the voice has it when it fails.
@@ -129,18 +132,21 @@ impl Talk {
         detector: Box<dyn VoiceActivity>,
     ) -> Self {
         let language = if opening.language.is_empty() { &cast.language } else { &opening.language };
-        cast.speech_to_text.warm();
-        cast.text_to_speech.warm();
+        let ears = cast.speech_to_text.metered(&opening.meter).unwrap_or_else(|| Arc::clone(&cast.speech_to_text));
+        let voice = cast.text_to_speech.metered(&opening.meter).unwrap_or_else(|| Arc::clone(&cast.text_to_speech));
+        ears.warm();
+        voice.warm();
         let (began, apology) = (now(), cast.apology.fill(opening.parameters.expose()));
         let mut talk = Self {
             language: language.clone(),
-            rehearsal: Some(cast.text_to_speech.speak(&apology, language)),
+            rehearsal: Some(voice.speak(&apology, language)),
+            text_to_speech: voice,
             apology,
             ears: Ears::new(detector),
             echo: EchoGuard::default(),
             floor: TurnTaking::new(cast.turn.clone(), began),
-            speech: SpeechBuffer::new(cast.turn.max_utterance, cast.speech_to_text.wants_native()),
-            live: LiveWords::begin(&cast.speech_to_text, language, cast.live, began),
+            speech: SpeechBuffer::new(cast.turn.max_utterance, ears.wants_native()),
+            live: LiveWords::begin(&ears, language, cast.live, began),
             said_so_far: String::new(),
             history: History::default(),
             prepared: None,
@@ -157,6 +163,7 @@ impl Talk {
             traceable: MAX_TRACED,
             spans: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            speech_to_text: ears,
             cast,
             brain,
         };
@@ -169,15 +176,15 @@ impl Talk {
     fn look(&mut self, cx: &mut Context<'_>, at: Instant) -> bool {
         let mut moved = self.poll_live(cx, at);
         moved |= self.poll_words(cx, at);
-        let (cast, language) = (&self.cast, &self.language);
+        let (voice, language) = (&*self.text_to_speech, &self.language);
         if let Some(reply) = self.prepared.as_mut().and_then(|prepared| prepared.reply.as_mut()) {
-            moved |= reply.poll(cx, &*cast.text_to_speech, language, at);
+            moved |= reply.poll(cx, voice, language, at);
         }
         if let Some(prepared) = &mut self.prepared {
             prepared.trace();
         }
         if let Some(reply) = &mut self.reply {
-            moved |= reply.poll(cx, &*cast.text_to_speech, language, at);
+            moved |= reply.poll(cx, voice, language, at);
         }
         self.tell_called();
         // Nothing depends on how it ends.
@@ -339,6 +346,8 @@ impl Agent for Talk {
         let at = now();
         self.playing.stop(at);
         self.end_interrupted(at);
+        // What is given up is paid for, and told of with the rest.
+        (self.rehearsal, self.live) = (None, None);
         let unanswered = self.prepared.take().filter(|prepared| prepared.released).and_then(|prepared| prepared.said);
         let said =
             unanswered.map(|text| Report::Said { by: Speaker::Caller, text, is_final: true, interrupted: false });

@@ -127,6 +127,17 @@ pub struct StageSettings<O> {
     pub limits: Limits,
     /// What only this stage has.
     pub options: O,
+    /// Who stands in for it.
+    pub fallback: Option<Box<Fallback<O>>>,
+}
+
+/// Who does the work of a stage when its provider fails or keeps silent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fallback<O> {
+    /// How long the provider may keep silent before this one is asked beside it.
+    pub after: Duration,
+    /// Its own settings; it has no fallback itself.
+    pub stage: StageSettings<O>,
 }
 
 /// Whose protocol a stage speaks.

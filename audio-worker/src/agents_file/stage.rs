@@ -4,6 +4,7 @@ use telemetry::Sensitive;
 use url::{Host, Url};
 
 use super::{
+    fallback::backed,
     family::{self, Service},
     listening,
     reader::{Reader, Section},
@@ -57,7 +58,10 @@ pub(super) fn speech_to_text(
     agent: &Section<'_>,
     defaults: &Defaults,
 ) -> Option<StageSettings<Hearing>> {
-    let section = reader.table(agent, "speech_to_text", SPEECH_TO_TEXT_KEYS);
+    backed(reader, agent, ("speech_to_text", SPEECH_TO_TEXT_KEYS), |reader, section| hearing(reader, section, defaults))
+}
+
+fn hearing(reader: &mut Reader<'_>, section: Section<'_>, defaults: &Defaults) -> Option<StageSettings<Hearing>> {
     let usual = (Stage::SpeechToText, defaults.speech_to_text);
     let (provider, section) = provided(reader, section, usual, SPEECH_TO_TEXT_KEYS)?;
     let options = Hearing {
@@ -75,7 +79,10 @@ pub(super) fn chat(
     agent: &Section<'_>,
     defaults: &Defaults,
 ) -> Option<StageSettings<Thinking>> {
-    let section = reader.table(agent, "chat", CHAT_KEYS);
+    backed(reader, agent, ("chat", CHAT_KEYS), |reader, section| thinking(reader, section, defaults))
+}
+
+fn thinking(reader: &mut Reader<'_>, section: Section<'_>, defaults: &Defaults) -> Option<StageSettings<Thinking>> {
     let (provider, section) = provided(reader, section, (Stage::Chat, defaults.chat), CHAT_KEYS)?;
     let options = Thinking {
         temperature: reader.decimal(&section, "temperature", 0.0..=2.0),
@@ -167,7 +174,7 @@ pub(super) fn stage<O>(
         reader.mistake(place.map_or_else(|| section.place.clone(), |value| value.span()), wrong.to_string());
     }
     let model = model.unwrap_or_else(|| service.model.to_owned());
-    Some(StageSettings { provider, url, model, key, limits, options })
+    Some(StageSettings { provider, url, model, key, limits, options, fallback: None })
 }
 
 /// What the key is that no agents file names.

@@ -1,6 +1,7 @@
 //! The table `text_to_speech` of an agents file: how a voice sounds, and how it comes.
 
 use super::{
+    fallback::backed,
     family::Voices,
     reader::{Reader, Section},
     settings::{Defaults, Format, Provider, StageSettings, Voice},
@@ -18,7 +19,10 @@ pub(super) fn text_to_speech(
     agent: &Section<'_>,
     defaults: &Defaults,
 ) -> Option<StageSettings<Voice>> {
-    let section = reader.table(agent, "text_to_speech", TEXT_TO_SPEECH_KEYS);
+    backed(reader, agent, ("text_to_speech", TEXT_TO_SPEECH_KEYS), |reader, section| voice(reader, section, defaults))
+}
+
+fn voice(reader: &mut Reader<'_>, section: Section<'_>, defaults: &Defaults) -> Option<StageSettings<Voice>> {
     let (provider, section) =
         stage::provided(reader, section, (Stage::TextToSpeech, Provider::OpenAi), TEXT_TO_SPEECH_KEYS)?;
     let voices = provider.family().voices()?;

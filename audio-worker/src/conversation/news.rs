@@ -7,6 +7,7 @@ use super::Seen;
 use crate::{
     agent::{AgentStats, Report},
     metrics::{Hops, Metrics},
+    provider::meter::Costs,
     turn::Stats,
 };
 
@@ -21,6 +22,7 @@ pub(super) struct Uncounted {
     told: (Stats, Seen),
     /// Of the agent that has the call.
     told_agent: AgentStats,
+    told_costs: Costs,
     told_at: Instant,
     /// When a frame was done with last.
     now: Instant,
@@ -34,6 +36,7 @@ impl Uncounted {
             hops: Hops::default(),
             told: <(Stats, Seen)>::default(),
             told_agent: AgentStats::default(),
+            told_costs: Costs::default(),
             told_at: now,
             now,
         }
@@ -56,11 +59,12 @@ impl Uncounted {
         self.now - self.told_at >= TELL_EVERY
     }
 
-    /// Tells what is new in `stats`, and in those of the agent.
-    pub(super) fn tell(&mut self, stats: (Stats, Seen), agent: AgentStats) {
+    /// Tells what is new in `stats`, in those of the agent, and in what providers cost.
+    pub(super) fn tell(&mut self, stats: (Stats, Seen), agent: AgentStats, costs: Costs) {
         self.metrics.counted(&stats, &self.told, &mut self.hops);
         self.metrics.agent_counted(&agent, &self.told_agent);
-        (self.told, self.told_agent, self.told_at) = (stats, agent, self.now);
+        self.metrics.cost(&costs.since(&self.told_costs));
+        (self.told, self.told_agent, self.told_costs, self.told_at) = (stats, agent, costs, self.now);
     }
 
     /// Tells at once what the agent reports: there is little of it.

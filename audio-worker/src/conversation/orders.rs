@@ -9,6 +9,7 @@ use super::{Conversation, ConversationError, now};
 use crate::{
     agent::{Heard, NotHired, Opening, Roster},
     dsp::dtmf::Keys,
+    provider::meter::Costs,
     status::printable,
     turn::{Input, Outcome},
 };
@@ -42,6 +43,11 @@ impl Staff {
     /// Who has the call.
     pub(crate) fn agent(&self) -> &str {
         &self.agent
+    }
+
+    /// What providers cost so far, whoever had the call.
+    pub(crate) fn costs(&self) -> Costs {
+        self.opening.meter.costs()
     }
 
     /// The language that the call was opened with.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::now;
 use crate::{
     agent::{Report, ToolReport, Verdict},
+    provider::meter::Costs,
     transcripts::{Transcript, Transcripts},
 };
 
@@ -41,9 +42,9 @@ impl Telling {
     }
 
     /// The conversation is over.
-    pub(crate) fn ended(&self, reason: &str) {
+    pub(crate) fn ended(&self, reason: &str, costs: &Costs) {
         if let Some(transcript) = &self.transcript {
-            transcript.end(now() - self.began, reason);
+            transcript.end(now() - self.began, reason, costs);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{Stream, StreamExt, stream};
 
-use super::{ProviderError, Sound, Streaming, TextToSpeech};
+use super::{ProviderError, Sound, Streaming, TextToSpeech, meter::Meter};
 
 /// Longest text whose sound is kept, in characters.
 const MAX_CHARS: usize = 400;
@@ -62,7 +62,9 @@ impl TextToSpeech for CachedVoice {
         match known {
             Some(sounds) => Box::pin(stream::iter((0..sounds.len()).map(move |at| Ok(sounds[at].clone())))),
             None => Box::pin(Learning {
-                voice: self.voice.speak(text, language),
+                stand_ins: self.voice.stand_ins(),
+                sound: self.voice.speak(text, language),
+                voice: Arc::clone(&self.voice),
                 memory: Arc::clone(&self.memory),
                 key: Some(key),
                 sounds: Vec::new(),
@@ -74,11 +76,23 @@ impl TextToSpeech for CachedVoice {
     fn warm(&self) {
         self.voice.warm();
     }
+
+    fn metered(&self, meter: &Meter) -> Option<Arc<dyn TextToSpeech>> {
+        let voice = self.voice.metered(meter)?;
+        Some(Arc::new(Self { voice, memory: Arc::clone(&self.memory) }))
+    }
+
+    fn stand_ins(&self) -> u64 {
+        self.voice.stand_ins()
+    }
 }
 
 /// What a voice says, kept when it comes to its end.
 struct Learning {
-    voice: Streaming<Sound>,
+    sound: Streaming<Sound>,
+    voice: Arc<dyn TextToSpeech>,
+    /// How often another voice had stood in when this began: what that one says is not kept for later.
+    stand_ins: u64,
     memory: Arc<Mutex<Memory>>,
     /// `None` once it is not worth keeping.
     key: Option<Key>,
@@ -90,7 +104,7 @@ impl Stream for Learning {
     type Item = Result<Sound, ProviderError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let sound = ready!(self.voice.poll_next_unpin(cx));
+        let sound = ready!(self.sound.poll_next_unpin(cx));
         match &sound {
             Some(Ok(sound)) if self.key.is_some() => {
                 self.samples += samples(sound);
@@ -103,7 +117,8 @@ impl Stream for Learning {
             Some(Err(_)) => self.key = None,
             None => {
                 let (sounds, samples) = (std::mem::take(&mut self.sounds), self.samples);
-                if let Some(key) = self.key.take() {
+                let is_its_own = self.voice.stand_ins() == self.stand_ins;
+                if let Some(key) = self.key.take().filter(|_| is_its_own) {
                     self.memory.lock().unwrap_or_else(PoisonError::into_inner).keep(key, sounds.into(), samples);
                 }
             }

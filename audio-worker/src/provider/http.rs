@@ -16,7 +16,7 @@ use hyper_util::{
 use telemetry::https::{ConnectError, Connector, Stream, root};
 use tokio::runtime::Handle;
 
-use super::{Fault, ProviderError, fault};
+use super::{Fault, ProviderError, fault, place::Places};
 
 /// How long a connection is kept for the next request: longer than most turns of a conversation. A server that closes
 /// it earlier costs the next request one more try.
@@ -26,12 +26,13 @@ const MAX_IDLE: usize = 64;
 /// What is read at once, and so the largest piece of an answer.
 const READ_BYTES: usize = 64 << 10;
 
-/// The client; clones share its connections.
+/// The client; clones share its connections and what is known of the places.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: legacy::Client<Connector, Full<Bytes>>,
     connector: Connector,
     runtime: Handle,
+    places: Places,
 }
 
 impl Client {
@@ -52,7 +53,12 @@ impl Client {
             .pool_max_idle_per_host(MAX_IDLE)
             .http1_max_buf_size(READ_BYTES)
             .build(connector.clone());
-        Self { http, connector, runtime }
+        Self { http, connector, runtime, places: Places::default() }
+    }
+
+    /// The places that are asked through it, whatever agents there are.
+    pub const fn places(&self) -> &Places {
+        &self.places
     }
 
     /// The runtime that requests run on.

@@ -20,7 +20,7 @@ use crate::{
         tools::{About, Deed, Outcome, Working},
     },
     conversation::now,
-    provider::{Fault, Message, ProviderError, Streaming, Token, ToolCall},
+    provider::{Chat, Fault, Message, ProviderError, Streaming, Token, ToolCall},
 };
 
 /// Rounds of calls in one answer; then the model is asked without tools.
@@ -35,6 +35,7 @@ const TOO_MUCH: &str = r#"{"error": "the results of this answer are too long to 
 /// An answer on its way.
 pub(super) struct Thinking {
     persona: Arc<Persona>,
+    chat: Arc<dyn Chat>,
     about: Arc<About>,
     /// Said before a hang-up without any words.
     goodbye: String,
@@ -63,17 +64,17 @@ enum Step {
 
 impl Thinking {
     pub(super) fn new(
-        persona: Arc<Persona>,
+        (persona, chat): (Arc<Persona>, Arc<dyn Chat>),
         about: Arc<About>,
         goodbye: String,
         prompt: Vec<Message>,
         (errand, reports): (Errand, impl Iterator<Item = Piece>),
     ) -> Self {
-        let step = Step::Asking(persona.chat.answer(prompt.clone(), persona.tools.specs()));
+        let step = Step::Asking(chat.answer(prompt.clone(), persona.tools.specs()));
         let out = reports.collect();
         let (rounds, told, has_spoken) = (0, 0, false);
         let (text, calls) = (String::new(), Vec::new());
-        Self { persona, about, goodbye, prompt, errand, step, rounds, text, calls, has_spoken, told, out }
+        Self { persona, chat, about, goodbye, prompt, errand, step, rounds, text, calls, has_spoken, told, out }
     }
 
     fn on_token(&mut self, token: Token) {
@@ -136,7 +137,7 @@ impl Thinking {
             return;
         }
         let tools = if self.rounds < MAX_ROUNDS { self.persona.tools.specs() } else { &[] };
-        self.step = Step::Asking(self.persona.chat.answer(self.prompt.clone(), tools));
+        self.step = Step::Asking(self.chat.answer(self.prompt.clone(), tools));
     }
 }
 

@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     agent::text::Text,
     agents_file::{self, Defaults, Secrets},
+    provider::meter::Meter,
 };
 
 const FILE: &str = r#"
@@ -96,6 +97,7 @@ fn take(plan: Plan, language: &str, include_numbers: bool) -> Taken {
         parameters: Sensitive::new([("name".to_owned(), "Ann".to_owned())].into()),
         trace: None,
         taken_over_from: None,
+        meter: Meter::default(),
     };
     let (reports, seconds) = (Arc::new(Mutex::new(Vec::new())), Mutex::new(0));
     let surroundings = Surroundings {

@@ -20,7 +20,7 @@ impl Talk {
     pub(super) fn look_for_words(&mut self, probe: bool, at: Instant) -> Pending<String> {
         let (pcm, mulaw) = (self.speech.take(), self.speech.take_native());
         let speech = Speech { pcm, mulaw, language: self.language.clone() };
-        let recogniser = Arc::clone(&self.cast.speech_to_text);
+        let recogniser = Arc::clone(&self.speech_to_text);
         let question = Question {
             within_ms: self.speech.ms(),
             probe,

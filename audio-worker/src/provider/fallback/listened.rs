@@ -1,0 +1,71 @@
+//! A session with a recogniser that listens: its breaker learns how it goes, and its sound is metered.
+
+use std::task::{Context, Poll};
+
+use super::bill::{Bill, End};
+use crate::provider::{
+    ProviderError,
+    listening::{Listening, Recognised},
+    meter::{Cost, Meter},
+    place::{Asking, Place, now},
+};
+
+/// Bytes of mu-law in a millisecond.
+const PER_MS: u64 = 8;
+
+/// A session of somebody else's.
+pub(super) struct Listened {
+    session: Box<dyn Listening>,
+    asking: Asking,
+    bill: Bill,
+    /// Bytes of mu-law.
+    heard: u64,
+}
+
+impl Listened {
+    /// `session` begins with `heard` bytes of sound.
+    pub(super) fn begin(session: Box<dyn Listening>, asking: Asking, heard: usize, meter: &Meter) -> Self {
+        let Place { stage, family, .. } = asking.place();
+        let bill = Bill {
+            meter: meter.clone(),
+            of: (*stage, family),
+            cost: Cost { requests: 1, ..Cost::default() },
+            has_usage: false,
+            usage: None,
+            // It hears, whether it tells anything or not.
+            has_given: true,
+            end: End::Ended,
+        };
+        Self { session, asking, bill, heard: heard as u64 }
+    }
+}
+
+impl Listening for Listened {
+    fn feed(&mut self, codes: &[u8]) {
+        self.heard += codes.len() as u64;
+        self.session.feed(codes);
+    }
+
+    fn finalize(&mut self) {
+        self.session.finalize();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Recognised, ProviderError>> {
+        let recognised = self.session.poll(cx);
+        match &recognised {
+            Poll::Ready(Ok(_)) => self.asking.answered(),
+            Poll::Ready(Err(error)) => {
+                self.asking.failed(error, now());
+                self.bill.end = End::Failed;
+            }
+            Poll::Pending => {}
+        }
+        recognised
+    }
+}
+
+impl Drop for Listened {
+    fn drop(&mut self) {
+        self.bill.cost.audio_ms = self.heard / PER_MS;
+    }
+}
