@@ -260,6 +260,43 @@ fn a_recogniser_that_listens_is_read() {
 }
 
 #[test]
+fn a_stage_may_have_another_one_to_stand_in_for_it() {
+    let file = format!(
+        r#"
+        [defaults.chat]
+        fallback_after_ms = 600
+        [defaults.chat.fallback]
+        url = "http://vllm:8000/v1"
+        model = "gemma"
+        timeout_first_ms = 3000
+        {SHORT}
+        [agent.a.chat]
+        model = "gpt-5"
+        [agent.a.chat.fallback]
+        model = "llama"
+        [agent.a.speech_to_text.fallback]
+        provider = "deepgram"
+        key = "SPEECH_KEY"
+        [agent.b]
+        kind = "pipeline"
+        instructions = "x"
+        "#
+    );
+    let agents = parse(&file, &defaults(Some("k3y")), &Keys).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let (a, b) = (pipeline(&agents, 0), pipeline(&agents, 1));
+    let chat = a.chat.fallback.as_ref().unwrap();
+    // Key by key of its own, and nothing of the stage that it stands in for.
+    assert_eq!((a.chat.model.as_str(), chat.stage.model.as_str()), ("gpt-5", "llama"));
+    assert_eq!((chat.stage.url.as_str(), chat.stage.key.as_ref()), ("http://vllm:8000/v1", None));
+    assert_eq!((chat.after, chat.stage.limits.first), (Duration::from_millis(600), Duration::from_secs(3)));
+    assert_eq!(b.chat.fallback.as_ref().map(|fallback| fallback.stage.model.as_str()), Some("gemma"));
+    let hearing = a.talk.speech_to_text.fallback.as_ref().unwrap();
+    assert_eq!((a.talk.speech_to_text.provider, hearing.stage.provider), (Provider::OpenAi, Provider::Deepgram));
+    assert_eq!((hearing.after, hearing.stage.fallback.is_none()), (Duration::from_millis(800), true));
+    assert!(a.talk.text_to_speech.fallback.is_none() && b.talk.speech_to_text.fallback.is_none());
+}
+
+#[test]
 fn a_survey_is_read() {
     let agents = read(
         r#"
@@ -370,6 +407,13 @@ fn every_mistake_has_its_line_and_its_cure() {
         ("[agent.a.chat]\ntemperature = 3", 5, "temperature must be a number from 0 to 2"),
         ("[agent.a.text_to_speech]\nrate = 11025", 5, "rate must be 8000, 16000, 22050, 24000, 44100 or 48000"),
         ("[agent.a.text_to_speech]\nformat = \"ulaw\"", 5, "format must be one of \"pcm\", \"wav\", \"mp3\""),
+        ("[agent.a.chat]\nfallback = \"gpt\"", 5, "fallback must be a table"),
+        ("[agent.a.chat]\nfallback_after_ms = 500", 5, "fallback_after_ms needs a table fallback in chat"),
+        ("[agent.a.chat.fallback]\n[agent.a.chat]\nfallback_after_ms = 5", 6, "a whole number from 50 to 10000"),
+        ("[agent.a.chat.fallback]\nmodell = \"x\"", 5, "fallback has an unknown key; did you mean model?"),
+        ("[agent.a.chat.fallback]\nurl = \"https://example.com/v1\"", 5, "the name that the server at its url has"),
+        ("[agent.a.chat.fallback.fallback]\nmodel = \"x\"", 4, "fallback has an unknown key"),
+        ("[agent.a.text_to_speech.fallback]\nprovider = \"deepgram\"", 5, "those that do: openai, google, elevenlabs"),
         ("[agent.\"a b\"]\nkind = \"echo\"", 4, "must be 1 to 100 letters, digits and any of ._-"),
         ("[agent.b]\nlanguage = \"en\"", 4, "needs a kind: \"echo\", \"survey\" or \"pipeline\""),
         ("[agent.b]\nkind = \"remote\"", 5, "kind must be one of \"echo\", \"survey\", \"pipeline\""),

@@ -1,0 +1,262 @@
+//! Providers that fail, through the whole system: refused, silent, failing, overrun or speaking HTML, at each stage. Another
+//! one stands in within the same answer; the next call does not wait for it at all; the first is used again once it is
+//! well; and what all of it cost is told.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::Value;
+use tests::{
+    openai::{Extent, Mishap, OpenAi, Script, Stage, tone},
+    sim::CallPlan,
+    stack::{Stack, StackPlan, eventually},
+    talk::{Clip, Phone, recorded, staff},
+};
+use tokio::net::TcpListener;
+use url::Url;
+
+/// How long an answer may take to come and to be heard.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Silence after which the caller takes an answer as over.
+const PAUSE: Duration = Duration::from_millis(600);
+/// What the machine may add to a time.
+const NOISE_MS: u64 = 150;
+/// How often a caller says something until the breaker is open.
+const MAX_TURNS: usize = 4;
+
+/// An agent with one provider for a stage that may fail, another that stands in, and good ones elsewhere.
+struct Desk {
+    stack: Stack,
+    plan: CallPlan,
+    /// Serves the stage that may fail, and that one alone.
+    first: OpenAi,
+    /// Stands in.
+    second: OpenAi,
+    /// Serves the others.
+    others: OpenAi,
+    stage: Stage,
+    label: &'static str,
+    /// Where the first is said to be.
+    host: String,
+    transcripts: PathBuf,
+}
+
+const STAGES: [(Stage, &str); 3] =
+    [(Stage::Transcription, "speech_to_text"), (Stage::Chat, "chat"), (Stage::Speech, "text_to_speech")];
+
+fn script() -> Script {
+    let turn = AtomicUsize::new(0);
+    Script {
+        hear: Arc::new(|_| "what time is it".to_owned()),
+        // No answer is like the one before it, so that no voice is remembered.
+        think: Arc::new(move |_| format!("It is number {}.", turn.fetch_add(1, Ordering::Relaxed))),
+        say: Arc::new(|text, _| tone(440.0, Duration::from_millis(40) * u32::try_from(text.chars().count()).unwrap())),
+        ..Script::default()
+    }
+}
+
+impl Desk {
+    /// `refusing`: nobody listens where the first is.
+    async fn open(name: &str, (stage, label): (Stage, &'static str), refusing: bool) -> Self {
+        let start = || OpenAi::start(script());
+        let (first, second, others) = (start().await.unwrap(), start().await.unwrap(), start().await.unwrap());
+        let mut base = first.base();
+        if refusing {
+            let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            base = Url::parse(&format!("http://{free}/v1")).unwrap();
+        }
+        let stages = STAGES.map(|(_, of)| {
+            let is_it = of == label;
+            let url = if is_it { base.clone() } else { others.base() };
+            let own = format!("[agent.desk.{of}]\nmodel = \"m\"\nurl = \"{url}\"\n");
+            let second = second.base();
+            if is_it { format!("{own}[agent.desk.{of}.fallback]\nmodel = \"m\"\nurl = \"{second}\"\n") } else { own }
+        });
+        let file = format!(
+            "[agent.desk]\nkind = \"pipeline\"\ninstructions = \"x\"\ngreeting = \"Hello there.\"\napology = \"Alas.\"\n{}",
+            stages.concat()
+        );
+        let transcripts = std::env::temp_dir().join(format!("tandem-failing-{name}-{}", std::process::id()));
+        let plan = StackPlan::default()
+            .agents(staff(&file, &others.base()))
+            .worker("TRANSCRIPTS_DIR", transcripts.to_str().unwrap())
+            .gateway("DEFAULT_AGENT", "desk");
+        let stack = Stack::start(plan).await;
+        let host = format!("{}:{}", base.host_str().unwrap(), base.port().unwrap());
+        Self { plan: stack.call_plan(), stack, first, second, others, stage, label, host, transcripts }
+    }
+
+    async fn dial(&self) -> Phone {
+        let mut phone = Phone::dial(&self.plan).await.unwrap();
+        let began = phone.began();
+        phone.until("the greeting", PATIENCE, |log| log.has_answered(began, PAUSE)).await.unwrap();
+        phone
+    }
+
+    /// Asks, and hears the answer to its end.
+    async fn ask(&self, phone: &mut Phone, clip: &Clip) {
+        let said = phone.say_all(clip).await.unwrap().ended.unwrap();
+        phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
+    }
+
+    /// Hangs up; the transcript.
+    async fn hang_up(&self, mut phone: Phone) -> Vec<Value> {
+        phone.hang_up().await;
+        let path = self.transcripts.join(format!("{}.jsonl", phone.call_sid()));
+        let read = || std::fs::read_to_string(&path).unwrap_or_default();
+        eventually("the transcript is whole", async || read().contains("\"ended\"")).await;
+        read().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    async fn is_left_alone(&self) -> bool {
+        let series = format!(
+            "tandem_worker_provider_open{{host=\"{}\",provider=\"openai\",stage=\"{}\"}}",
+            self.host, self.label
+        );
+        let samples = self.stack.worker_metrics().await;
+        samples.of(&series).unwrap_or_else(|| panic!("{series} in\n{}", samples.0)) == 1.0
+    }
+
+    async fn close(self) {
+        self.stack.stop().await;
+        std::fs::remove_dir_all(&self.transcripts).unwrap();
+    }
+}
+
+/// From the caller's last sound to the first one of each answer, in ms.
+fn responses(lines: &[Value]) -> Vec<u64> {
+    lines.iter().filter_map(|line| line["first_sent_ms"].as_u64()).collect()
+}
+
+fn clip() -> Clip {
+    recorded().into_iter().min_by_key(Clip::ms).unwrap()
+}
+
+/// What one stage cost, by the transcript's last line.
+fn cost(lines: &[Value], stage: &str) -> Value {
+    let costs = lines.last().unwrap()["costs"].as_array().unwrap().clone();
+    costs.into_iter().find(|cost| cost["stage"] == stage).unwrap_or_default()
+}
+
+/// A call that finds the provider dead hears each answer less than a second later than one that knows it is.
+async fn survives(name: &str, at: usize, mishap: Option<Mishap>) {
+    let refusing = mishap.is_none();
+    let desk = Desk::open(name, STAGES[at], refusing).await;
+    if let Some(mishap) = &mishap {
+        desk.first.upset(desk.stage, mishap.clone(), Extent::Lasting);
+    }
+    let clip = clip();
+    let mut phone = desk.dial().await;
+    for _ in 0..MAX_TURNS {
+        desk.ask(&mut phone, &clip).await;
+        if desk.is_left_alone().await {
+            break;
+        }
+    }
+    assert!(desk.is_left_alone().await, "{name}: it is asked again and again");
+    let before = desk.hang_up(phone).await;
+    let asked = desk.first.asked_for(desk.stage).len();
+    let mut phone = desk.dial().await;
+    desk.ask(&mut phone, &clip).await;
+    let after = desk.hang_up(phone).await;
+    assert_eq!(desk.first.asked_for(desk.stage).len(), asked, "{name}: the second call waits for it");
+    let (found, usual) = (responses(&before), responses(&after)[0]);
+    assert!(usual < 1000 + NOISE_MS, "{name}: {usual} ms");
+    assert!(
+        !found.is_empty() && found.iter().all(|late| *late <= usual + 1000 + NOISE_MS),
+        "{name}: {found:?}, {usual}"
+    );
+    println!("{name}: {found:?} ms while it is found out, {usual} ms after");
+    // Nobody heard of it.
+    for line in before.iter().chain(&after) {
+        assert!(line["event"] != "fault" && line["text"] != "Alas.", "{name}: {line}");
+    }
+    let cost = cost(&after, desk.label);
+    assert_eq!(cost["stood_in"], cost["requests"].as_u64().unwrap() - cost["given_up"].as_u64().unwrap_or(0), "{cost}");
+    desk.close().await;
+}
+
+async fn survives_all(at: usize) {
+    let label = STAGES[at].1;
+    survives(&format!("{label}-refused"), at, None).await;
+    let too_many = Mishap::TooMany { retry_after: Some(Duration::from_secs(1)) };
+    for (name, mishap) in
+        [("silent", Mishap::Silent), ("500", Mishap::Internal), ("429", too_many), ("html", Mishap::Html)]
+    {
+        survives(&format!("{label}-{name}"), at, Some(mishap)).await;
+    }
+}
+
+#[tokio::test]
+async fn another_recogniser_stands_in() {
+    survives_all(0).await;
+}
+
+#[tokio::test]
+async fn another_model_stands_in() {
+    survives_all(1).await;
+}
+
+#[tokio::test]
+async fn another_voice_stands_in() {
+    survives_all(2).await;
+}
+
+#[tokio::test]
+async fn who_is_well_again_is_used_again_and_what_it_cost_is_told() {
+    let desk = Desk::open("recovers", STAGES[1], false).await;
+    desk.first.upset(Stage::Chat, Mishap::Down, Extent::Lasting);
+    let clip = clip();
+    let mut phone = desk.dial().await;
+    for _ in 0..MAX_TURNS {
+        desk.ask(&mut phone, &clip).await;
+    }
+    assert!(desk.is_left_alone().await);
+    desk.first.mend(Stage::Chat);
+    let failed = desk.first.asked_for(Stage::Chat).len();
+    // Its pause is 5 s, or twice as long after a trial: some turns.
+    for _ in 0..10 {
+        desk.ask(&mut phone, &clip).await;
+        if !desk.is_left_alone().await {
+            break;
+        }
+    }
+    assert!(!desk.is_left_alone().await);
+    desk.ask(&mut phone, &clip).await;
+    assert!(desk.first.asked_for(Stage::Chat).len() >= failed + 2, "it is not used again");
+    let lines = desk.hang_up(phone).await;
+    let turns = responses(&lines).len() as u64;
+    let number = |cost: &Value, name: &str| cost[name].as_u64().unwrap_or_default();
+    let (heard, thought, said) = (cost(&lines, "speech_to_text"), cost(&lines, "chat"), cost(&lines, "text_to_speech"));
+    assert!(number(&heard, "requests") >= turns && number(&heard, "audio_ms") >= turns * (clip.ms() - 200), "{heard}");
+    assert!(number(&thought, "failed") >= 3 && number(&thought, "stood_in") >= 3, "{thought}");
+    // The stand-in counts tokens as it gives them: what the answers cost that came to their end.
+    let answered = number(&thought, "requests") - number(&thought, "failed") - number(&thought, "given_up");
+    assert!(number(&thought, "tokens_out") >= 3 * answered, "{thought}");
+    assert_eq!(number(&thought, "without_usage"), number(&thought, "given_up"), "{thought}");
+    let texts = desk.others.asked_for(Stage::Speech);
+    let characters: usize = texts.iter().map(|asked| asked.text("input").chars().count()).sum();
+    assert_eq!(number(&said, "characters"), characters as u64, "{said}");
+    // Prometheus has the same.
+    eventually("the call's costs are counted", async || {
+        let samples = desk.stack.worker_metrics().await;
+        let of = |series: &str| samples.of(&format!("tandem_worker_{series}")).unwrap();
+        of("provider_characters_total{provider=\"openai\",stage=\"text_to_speech\"}") == characters as f64
+            && of("provider_tokens_total{direction=\"out\",provider=\"openai\",stage=\"chat\"}")
+                == number(&thought, "tokens_out") as f64
+            && of("provider_stand_ins_total{provider=\"openai\",stage=\"chat\"}") == number(&thought, "stood_in") as f64
+            && (of("provider_seconds_total{provider=\"openai\",stage=\"speech_to_text\"}") * 1000.0).round()
+                == number(&heard, "audio_ms") as f64
+    })
+    .await;
+    assert!(!desk.second.asked_for(Stage::Chat).is_empty());
+    desk.close().await;
+}
