@@ -17,6 +17,20 @@ AUTH_TOKEN = "token-of-the-metrics-test"
 PUBLIC_URL = "https://voice.example.com"
 PATIENCE = 40.0
 OBSERVABILITY = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "observability"
+AGENTS = '''
+[defaults.speech_to_text]
+url = "http://127.0.0.1:9/v1"
+model = "m"
+[defaults.chat]
+url = "http://127.0.0.1:9/v1"
+model = "m"
+[defaults.text_to_speech]
+url = "http://127.0.0.1:9/v1"
+model = "m"
+[agent.desk]
+kind = "pipeline"
+instructions = "Be brief."
+'''
 # Grafana fills these in.
 VARIABLES = {"$__rate_interval": "20s", "$__range": "60s"}
 
@@ -119,7 +133,10 @@ def main(binaries):
     # With certificates, so that what is told of them is there too.
     keys = tempfile.TemporaryDirectory()
     tls, worker_port = certificates(keys.name), free_port()
-    worker = {**tls, "WORKER_LISTEN": f"127.0.0.1:{worker_port}"}
+    # An agent that nobody calls: its providers are told of all the same.
+    agents = pathlib.Path(keys.name) / "agents.toml"
+    agents.write_text(AGENTS)
+    worker = {**tls, "AGENTS_FILE": str(agents), "WORKER_LISTEN": f"127.0.0.1:{worker_port}"}
     gateway = {**tls, "WORKER_URL": f"https://127.0.0.1:{worker_port}"}
     started, address = pair(
         binaries, AUTH_TOKEN, PUBLIC_URL, operations=operations, more_settings=gateway, worker_settings=worker
