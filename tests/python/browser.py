@@ -399,6 +399,8 @@ def everyday(pages, started):
     worker, gateway = started
     page.click("#call")
     expect(status(page)).to_contain_text("In a call")
+    # It has begun for sure once it is heard.
+    page.evaluate(MOVES, "agent-meter")
     worker.process.kill()
     expect(page.locator("#error")).to_contain_text("The agent was lost")
     page.click("#call")
