@@ -150,7 +150,7 @@ MOVES = """(id) => new Promise((done) => {
 RENDER = """async ({ rate, mulaw, frequency, amplitude, seconds }) => {
     const context = new OfflineAudioContext(1, rate * seconds, rate);
     await context.audioWorklet.addModule('/call/worklet.js');
-    const line = new AudioWorkletNode(context, 'line', { outputChannelCount: [1], processorOptions: { latency: 0 } });
+    const line = new AudioWorkletNode(context, 'line', { outputChannelCount: [1] });
     const sent = [], marks = [];
     line.port.onmessage = ({ data }) => {
         if (data.media) sent.push(...data.media);

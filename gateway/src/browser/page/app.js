@@ -53,6 +53,7 @@ class Trouble extends Error {
 }
 
 let call = null;
+let isAtEnd = true;
 
 token.value = sessionStorage.getItem(TOKEN_KEY) ?? "";
 callButton.addEventListener("click", () => (call ? call.stop() : start()));
@@ -66,6 +67,10 @@ document.addEventListener("keydown", (event) => {
   const isText = event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey;
   if (call?.live && !isText && /^[0-9*#]$/.test(event.key)) call.press(event.key);
 });
+log.addEventListener("scroll", () => {
+  isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+});
+new ResizeObserver(follow).observe(log);
 addEventListener("pagehide", () => call?.hangUp());
 
 async function start() {
@@ -160,12 +165,16 @@ class Call {
         customParameters: { ticket },
       },
     });
-    const latency = (context.outputLatency || 0) + (context.baseLatency || 0);
-    const options = { numberOfInputs: 1, numberOfOutputs: 1, outputChannelCount: [1], processorOptions: { latency } };
-    this.line = new AudioWorkletNode(context, "line", options);
+    this.line = new AudioWorkletNode(context, "line", { numberOfInputs: 1, numberOfOutputs: 1, outputChannelCount: [1] });
     this.line.port.onmessage = ({ data }) => this.fromLine(data);
     this.source = context.createMediaStreamSource(this.microphone);
     this.source.connect(this.line).connect(context.destination);
+    context.addEventListener("statechange", () => {
+      if (this.live && context.state !== "running") {
+        showError("The browser has paused the sound; it goes on when this page is used again.");
+        context.resume().then(() => this.live && showError(""), () => {});
+      }
+    });
     for (const track of this.microphone.getAudioTracks()) {
       track.addEventListener("ended", () => {
         if (this.live) showError("The microphone is gone. The agent hears silence.");
@@ -272,6 +281,9 @@ class Call {
   }
 
   tick() {
+    // Known only once sound flows, and other with other loudspeakers.
+    const { outputLatency, baseLatency } = this.context;
+    this.line.port.postMessage({ latency: (outputLatency || 0) + (baseLatency || 0) });
     if (!this.stopped) statusLine.textContent = `In a call, ${duration(performance.now() - this.began)}`;
   }
 
@@ -347,6 +359,7 @@ function showError(words) {
 }
 
 function clearCall() {
+  isAtEnd = true;
   log.replaceChildren();
   turnRows.replaceChildren();
   hearing.textContent = "";
@@ -370,10 +383,13 @@ function showWords({ by, text, final, interrupted }) {
     note.textContent = " (interrupted)";
     line.append(note);
   }
-  // Whoever scrolled up to read is left there.
-  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   log.append(line);
   while (log.childElementCount > MAX_LINES) log.firstElementChild.remove();
+  follow();
+}
+
+/** The newest line stays in sight, unless whoever reads has scrolled up. */
+function follow() {
   if (isAtEnd) log.scrollTop = log.scrollHeight;
 }
 

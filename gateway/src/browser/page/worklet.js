@@ -96,10 +96,10 @@ class Resampler {
 }
 
 class Line extends AudioWorkletProcessor {
-  constructor(options) {
+  constructor() {
     super();
     // Samples from here to the ear.
-    this.delay = Math.round((options.processorOptions.latency || 0) * sampleRate);
+    this.delay = 0;
     this.muted = false;
     this.open = true;
 
@@ -131,6 +131,7 @@ class Line extends AudioWorkletProcessor {
     else if (data.mark) this.queue.push(data.mark);
     else if (data.clear) this.clear();
     else if ("muted" in data) this.muted = data.muted;
+    else if ("latency" in data) this.delay = Math.round(data.latency * sampleRate);
     else if (data.close) this.open = false;
   }
 
