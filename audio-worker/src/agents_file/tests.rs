@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     agent::{
-        Endpoint, LiveSettings,
+        Endpoint, LiveSettings, Stage,
         survey::{self, Value, Wanted},
         tools::function::Sends,
     },
@@ -18,7 +18,7 @@ struct Keys;
 
 impl Secrets for Keys {
     fn variable(&self, name: &str) -> Option<Sensitive<String>> {
-        ["OPENAI_API_KEY", "SPEECH_KEY", "SURVEY_SECRET", "SHOP_API_KEY"]
+        ["OPENAI_API_KEY", "GOOGLE_API_KEY", "ELEVENLABS_API_KEY", "SPEECH_KEY", "SURVEY_SECRET", "SHOP_API_KEY"]
             .contains(&name)
             .then(|| Sensitive::new(format!("value of {name}")))
     }
@@ -60,6 +60,7 @@ fn the_examples_are_good_files() {
     let names = |agents: Vec<AgentSettings>| agents.into_iter().map(|agent| agent.name).collect::<Vec<_>>();
     assert_eq!(names(read(example)), ["desk", "echo", "eligibility"]);
     let document = include_str!("../../../docs/agents.md");
+    let document = [document, include_str!("../../../docs/providers.md")].concat();
     let examples: Vec<_> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() >= 3);
     for example in examples {
@@ -215,6 +216,26 @@ fn families_have_places_models_and_keys_of_their_own() {
     let tts = &of(2).text_to_speech;
     assert_eq!((tts.url.as_str(), tts.options.voice.as_str()), ("http://kokoro:8880/v1", "af_sky"));
     assert_eq!(tts.key, None);
+}
+
+#[test]
+fn the_page_of_providers_says_what_the_table_says() {
+    let document = include_str!("../../../docs/providers.md");
+    for provider in Provider::ALL {
+        let family = provider.family();
+        assert!(document.contains(provider.key_variable()), "{provider:?}");
+        // OpenAI's is the page of agents; that of Deepgram is its own.
+        if matches!(provider, Provider::Google | Provider::ElevenLabs) {
+            for service in [Stage::SpeechToText, Stage::TextToSpeech].map(|stage| family.service(stage).unwrap()) {
+                for option in service.options {
+                    assert!(document.contains(&format!("`{option}`")), "{provider:?} {option}");
+                }
+                let place = service.public_place();
+                assert!(document.contains(place.as_str().trim_end_matches('/')) && document.contains(service.model));
+            }
+            assert!(document.contains(family.voices().unwrap().voice));
+        }
+    }
 }
 
 #[test]

@@ -236,12 +236,15 @@ mod tests {
     const PCM: &str = "audio/pcm";
     const HZ_24000: Coding = Coding::Pcm(SampleRate::Hz24000);
 
+    /// Rate, samples, codes.
+    type Taken = (Option<SampleRate>, Vec<i16>, Vec<u8>);
+
     /// All that comes of these pieces.
     fn take<'a>(
         coding: Coding,
         content_type: &str,
         pieces: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<(Option<SampleRate>, Vec<i16>, Vec<u8>), NoSound> {
+    ) -> Result<Taken, NoSound> {
         let mut intake = Intake::new(coding, content_type);
         let (mut rate, mut all, mut codes) = (None, Vec::new(), Vec::new());
         let mut note = |sound: Option<Sound>| match sound {
