@@ -47,11 +47,7 @@ impl Stages {
 
     async fn hear(&self) -> Result<String, ProviderError> {
         self.ears
-            .transcribe(Speech {
-                pcm: vec![0; 16_000].into(),
-                mulaw: bytes::Bytes::new(),
-                language: "en-US".to_owned(),
-            })
+            .transcribe(Speech { pcm: vec![0; 16_000].into(), language: "en-US".to_owned(), ..Speech::default() })
             .await
     }
 
@@ -199,11 +195,7 @@ async fn what_is_given_up_is_seen_to_be() {
     let asked = stages.server.wait_for("the end", |asked| asked[0].end.is_some()).await;
     assert_eq!(asked[0].end, Some(End::GivenUp));
     assert!(asked[0].pieces >= 4 && asked[0].pieces < 20, "{}", asked[0].pieces);
-    let transcript = stages.ears.transcribe(Speech {
-        pcm: vec![0; 160].into(),
-        mulaw: bytes::Bytes::new(),
-        language: String::new(),
-    });
+    let transcript = stages.ears.transcribe(Speech { pcm: vec![0; 160].into(), ..Speech::default() });
     stages.server.wait_for("a recording", |asked| asked.len() == 2).await;
     drop(transcript);
     let asked = stages.server.wait_for("the end", |asked| asked[1].end.is_some()).await;

@@ -102,13 +102,9 @@ async fn asked() -> Vec<Asked> {
     let plain = transcriptions::Settings { server: server.clone(), ..Default::default() };
     for language in ["", "pt-BR"] {
         let ears = openai::speech_to_text(&client, plain.clone()).unwrap();
-        ears.transcribe(Speech {
-            pcm: vec![0; 1600].into(),
-            mulaw: bytes::Bytes::new(),
-            language: language.to_owned(),
-        })
-        .await
-        .unwrap();
+        ears.transcribe(Speech { pcm: vec![0; 1600].into(), language: language.to_owned(), ..Speech::default() })
+            .await
+            .unwrap();
     }
     let plain = openai::chat::Settings { server: server.clone(), ..Default::default() };
     let Value::Object(extra) = json!({"top_p": 0.5, "reasoning_effort": "low"}) else { panic!() };

@@ -35,7 +35,7 @@ use super::{
 /// Largest request: OpenAI takes recordings of 25 MB.
 const BODY_LIMIT: usize = 26 << 20;
 /// The rate that nobody asked for.
-const WRONG_RATE_HZ: u32 = 22_050;
+const WRONG_RATE_HZ: u32 = 11_025;
 
 /// Serves connections until it is dropped.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
