@@ -143,7 +143,11 @@ async fn talk_through(minutes: usize) {
                 }
                 Act::Report(Report::Said { is_final: true, .. }) => turns += 1,
                 Act::Report(_) | Act::EndUtterance => {}
-                Act::PlayDigits { .. } | Act::Forward(_) | Act::Hangup { .. } | Act::Transfer { .. } | Act::Fail { .. } => {
+                Act::PlayDigits { .. }
+                | Act::Forward(_)
+                | Act::Hangup { .. }
+                | Act::Transfer { .. }
+                | Act::Fail { .. } => {
                     panic!("at {at_ms} ms: {act:?}")
                 }
             }

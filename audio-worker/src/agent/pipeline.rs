@@ -61,6 +61,8 @@ pub struct Pipeline {
 #[derive(Debug)]
 struct Turn {
     said: Sensitive<String>,
+    /// Where in the history it stands at the earliest: two messages of one speaker become one.
+    since: usize,
     errand: Errand,
     /// Its answer was said.
     settled: bool,
@@ -84,32 +86,51 @@ impl Pipeline {
         text.fill(self.about.parameters.expose())
     }
 
-    /// A new turn begins: what earlier ones had done is kept, as messages with the place in `history` behind which they
-    /// belong.
+    /// What was done for earlier turns, as messages, each with the place in `history` behind which they belong. What is
+    /// not told any more is forgotten.
     fn remember(&mut self, history: &[Message]) -> Vec<(usize, Vec<Message>)> {
-        let now = now();
-        // Of a guess that was thrown away, only what was done counts.
-        self.turns.retain(|turn| turn.errand.has_effects() || (turn.settled && turn.errand.may_be_told()));
-        let (mut errands, mut before, mut bytes, mut kept) = (Vec::new(), history.len(), 0, 0);
-        for turn in self.turns.iter().rev().take(MAX_ERRANDS) {
+        let (now, mut bytes) = (now(), 0);
+        let (mut errands, mut kept) = (Vec::new(), VecDeque::new());
+        while let Some(turn) = self.turns.pop_back() {
+            // Of a guess that was thrown away, only what was done counts.
+            let counts = turn.errand.has_effects() || (turn.settled && turn.errand.may_be_told());
+            if !counts {
+                continue;
+            }
             let mut messages = turn.errand.messages(now);
             bytes += messages.iter().map(size).sum::<usize>();
-            let said = turn.said.expose().trim();
-            let is_turn = |message: &Message| message.role == Role::User && message.text.contains(said);
-            let found = history[..before].iter().rposition(is_turn).map(|at| at + 1);
-            match found {
-                _ if bytes > MAX_ERRAND_BYTES => break,
-                Some(place) => before = place,
-                // What was done for words that nobody answered comes last, with the words.
-                None if !turn.settled && before == history.len() => messages.insert(0, Message::new(Role::User, said)),
-                None => break,
+            if bytes > MAX_ERRAND_BYTES || kept.len() == MAX_ERRANDS {
+                break;
             }
-            errands.push((before, messages));
-            kept += 1;
+            let place = match turn.place(history) {
+                Some(place) => place,
+                // Forgotten with its words.
+                None if turn.settled => continue,
+                // What was done for words that nobody answered comes last, with the words.
+                None => {
+                    messages.insert(0, Message::new(Role::User, turn.said.expose().trim()));
+                    history.len()
+                }
+            };
+            errands.push((place, messages));
+            kept.push_front(turn);
         }
-        self.turns.drain(..self.turns.len() - kept);
+        self.turns = kept;
         errands.reverse();
+        errands.sort_by_key(|(place, _)| *place);
         errands
+    }
+}
+
+impl Turn {
+    /// Behind which message of the history it belongs.
+    fn place(&self, history: &[Message]) -> Option<usize> {
+        let said = self.said.expose().trim();
+        let is_turn = |message: &Message| message.role == Role::User && message.text.contains(said);
+        // The same words may have been said before and since; where the history forgot its beginning, they stand earlier.
+        let since = self.since.min(history.len());
+        let found = history[since..].iter().position(is_turn).map(|at| since + at);
+        found.or_else(|| history[..since].iter().rposition(is_turn)).map(|at| at + 1)
     }
 }
 
@@ -130,19 +151,20 @@ impl Brain for Pipeline {
         let text = if self.digits.is_empty() { said.to_owned() } else { format!("{said} [keys: {}]", self.digits) };
         let system = Message::new(Role::System, self.instructions.clone());
         let mut prompt: Vec<_> = (!self.instructions.is_empty()).then_some(system).into_iter().collect();
-        let newest = &history[history.len().saturating_sub(self.persona.settings.max_history)..];
-        let mut errands = self.remember(newest).into_iter().peekable();
-        for at in 0..=newest.len() {
+        let first = history.len().saturating_sub(self.persona.settings.max_history);
+        let mut errands = self.remember(history).into_iter().filter(|(place, _)| *place > first).peekable();
+        for at in first..=history.len() {
             while let Some((_, messages)) = errands.next_if(|(place, _)| *place <= at) {
                 prompt.extend(messages);
             }
-            prompt.extend(newest.get(at).cloned());
+            prompt.extend(history.get(at).cloned());
         }
         prompt.push(Message::new(Role::User, text));
         let reports: Vec<_> =
             self.turns.iter().flat_map(|turn| turn.errand.reports(now())).map(Piece::Called).collect();
         let errand = Errand::default();
-        let turn = Turn { said: said.to_owned().into(), errand: errand.clone(), settled: false };
+        let since = history.len().saturating_sub(1);
+        let turn = Turn { said: said.to_owned().into(), since, errand: errand.clone(), settled: false };
         self.turns.push_back(turn);
         let goodbye = self.words(&self.persona.settings.talk.goodbye);
         let persona = (Arc::clone(&self.persona), Arc::clone(&self.chat));
@@ -158,8 +180,9 @@ impl Brain for Pipeline {
     fn settle(&mut self, said: &str) {
         self.commit();
         // What was done before for words that nobody answered belongs to these now.
+        let since = self.turns.back().map(|turn| turn.since).unwrap_or_default();
         for turn in self.turns.iter_mut().filter(|turn| !turn.settled) {
-            (turn.said, turn.settled) = (said.to_owned().into(), true);
+            (turn.said, turn.since, turn.settled) = (said.to_owned().into(), since, true);
         }
         self.digits.drain(..std::mem::take(&mut self.told));
     }

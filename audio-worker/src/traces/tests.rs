@@ -117,6 +117,8 @@ fn a_turn_goes_through_its_stages_once_and_says_how_long_they_took() {
         turn.reach(stage);
     }
     turn.answered(&crate::agent::Turn { endpoint: Some(ms(400)), first_sent: Some(ms(420)), ..Default::default() });
+    let name = "look".to_owned();
+    turn.called(&crate::agent::ToolReport { name, took: ms(700), verdict: crate::agent::Verdict::Timeout });
     turn.played(true);
     drop(turn);
     let forgotten = TurnSpans::begin(below);
@@ -126,6 +128,7 @@ fn a_turn_goes_through_its_stages_once_and_says_how_long_they_took() {
         "otel.name=\"speech_to_text\"",
         "otel.name=\"chat\"",
         "otel.name=\"text_to_speech\"",
+        "outcome=\"timeout\" took_ms=700 tool=\"look\"",
         "endpoint_ms=400 first_sent_ms=420 interrupted=true",
         "otel.name=\"playback\"",
         "forgotten=true",

@@ -50,9 +50,12 @@ enum State {
 impl Errand {
     /// The caller has finished.
     pub(super) fn commit(&self) {
-        let mut course = self.course();
-        course.committed = true;
-        if let Some(waker) = course.waker.take() {
+        let waker = {
+            let mut course = self.course();
+            course.committed = true;
+            course.waker.take()
+        };
+        if let Some(waker) = waker {
             waker.wake();
         }
     }

@@ -326,6 +326,31 @@ fn what_was_done_for_words_that_go_on_is_told_to_the_model() {
 }
 
 #[test]
+fn what_was_done_stands_behind_its_own_words_though_they_were_said_more_than_once() {
+    let look = Scripted::new("look", answering("five"));
+    let (model, mut pipeline) = pipeline_with(&[&look]);
+    let greeting = said(Role::Assistant, "Hello.");
+    let first = [greeting, said(Role::User, "yes"), said(Role::Assistant, "Well")];
+    model.script([vec![call("c1", "look", "{}")]]);
+    answered(&mut pipeline, "yes", &first);
+    let then = [
+        said(Role::User, "yes"),
+        said(Role::Assistant, "Five"),
+        said(Role::User, "yes, yesterday"),
+        said(Role::Assistant, "So"),
+    ];
+    answered(&mut pipeline, "Thanks", &[&first[..], &then[..]].concat());
+    let call = model.newest().iter().position(|line| line.starts_with("Assistant: look")).unwrap();
+    assert_eq!(
+        model.newest()[call - 1..call + 3],
+        ["User: yes", "Assistant: look({})", "Tool to c1: five", "Assistant: Five"]
+    );
+    // Where the beginning was forgotten, as well.
+    answered(&mut pipeline, "Bye", &then[..2]);
+    assert_eq!(model.newest()[1..4], ["User: yes", "Assistant: look({})", "Tool to c1: five"]);
+}
+
+#[test]
 fn an_interrupted_tool_goes_on_and_its_result_is_told_once_it_is_there() {
     let book = Scripted { filler: Some("One moment."), ..Scripted::new("book", answering("booked")) };
     book.may_end.store(false, Ordering::Relaxed);

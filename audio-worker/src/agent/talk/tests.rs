@@ -74,6 +74,7 @@ struct Parrot {
 
 #[derive(Default)]
 struct Told {
+    committed: usize,
     settled: Vec<String>,
     histories: Vec<Vec<Message>>,
     over: bool,
@@ -94,12 +95,25 @@ impl Brain for Parrot {
         let late = stream::once(sleep(Duration::from_millis(150))).filter_map(async |()| None);
         match said {
             "break" => Box::pin(late.chain(stream::iter([Err(error(Fault::Failed))]))),
+            "act" => {
+                // As a tool does that must not run for a guess.
+                let (told, before) = (self.told.clone(), self.told.lock().unwrap().committed);
+                let committed = futures_util::future::poll_fn(move |_| match told.lock().unwrap().committed > before {
+                    true => Poll::Ready(Ok(Piece::Digits("1".to_owned()))),
+                    false => Poll::Pending,
+                });
+                Box::pin(late.chain(stream::once(committed)))
+            }
             "bye" => {
                 let end = Ok(Piece::Hangup { reason: "said".to_owned() });
                 Box::pin(late.chain(say("Good bye.")).chain(stream::iter([end])))
             }
             said => Box::pin(late.chain(say(said))),
         }
+    }
+
+    fn commit(&mut self) {
+        self.told.lock().unwrap().committed += 1;
     }
 
     fn settle(&mut self, said: &str) {
@@ -297,6 +311,22 @@ async fn a_guess_is_thrown_away_when_the_caller_goes_on() {
     assert_eq!(call.said()[1..], [(C, "I would like tea", false), (A, "I would like tea", false)]);
     assert_eq!((call.talk.stats().floor.guesses, call.talk.stats().floor.forgotten), (2, 1));
     assert_eq!(call.told.lock().unwrap().settled, ["I would like tea"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_committed_to_once_the_caller_has_finished_though_nothing_of_it_is_heard() {
+    let mut call = call(&[Ok("act"), Ok("act"), Ok("fine")]);
+    call.silence(1000).await.voice(800).await.silence(300).await;
+    assert_eq!(call.told.lock().unwrap().committed, 0, "a guess");
+    call.voice(600).await.silence(380).await;
+    assert_eq!((call.told.lock().unwrap().committed, call.count(|act| matches!(act, Act::PlayDigits { .. }))), (0, 0));
+    call.silence(100).await;
+    let keys = Act::PlayDigits { keys: "1".to_owned() };
+    assert_eq!((call.told.lock().unwrap().committed, call.count(|act| *act == keys)), (1, 1));
+    assert_eq!(call.told.lock().unwrap().settled, ["act"]);
+    // The caller is listened to as before.
+    call.silence(500).await.voice(600).await.silence(2000).await;
+    assert_eq!(call.said().last(), Some(&(A, "fine", false)));
 }
 
 #[tokio::test(start_paused = true)]
