@@ -18,7 +18,7 @@ use tests::{
     calls_api::ApiClient,
     line::{Invitation, Line, signed},
     log::Log,
-    openai::{Extent, Mishap as Wrong, OpenAi, Script, Stage, tone},
+    openai::{Call, Extent, Mishap as Wrong, OpenAi, Script, Stage, tone},
     receiver::Receiver,
     scripted::{Notes, TRANSFER_TO},
     secrets::Secrets,
@@ -103,20 +103,38 @@ async fn no_line_of_the_log_tells_what_was_talked_about_or_a_providers_key() {
     const ANSWER: &str = "Your secret balance is minus nine.";
     const GREETING: &str = "Welcome to the confidential bank.";
     const BRIEFING: &str = "You know the vault's combination.";
+    const ACCOUNT_NUMBER: &str = "account-of-the-caller-99";
+    const HEADER: &str = "secret-of-a-tool-1234";
+    const PATH: &str = "key-in-the-address-of-a-tool";
+    const NO_TOOL: &str = "tool-that-says-what-was-said";
     let log = Log::of_process(Format::Text, FILTER);
     let script = Script {
         hear: Arc::new(|_| SAID.to_owned()),
         think: Arc::new(|_| ANSWER.to_owned()),
+        want: Arc::new(|turns| match turns.last().unwrap().role.as_str() {
+            "tool" => Vec::new(),
+            _ => vec![Call::new("balance", &json!({"account": ACCOUNT_NUMBER})), Call::new(NO_TOOL, &json!({}))],
+        }),
         say: Arc::new(|text, _| tone(500.0, Duration::from_millis(20) * u32::try_from(text.len()).unwrap())),
         ..Script::default()
     };
     let server = OpenAi::start(script).await.unwrap();
+    let service = Receiver::answering(|_, _| 500.into());
     let file = format!(
         r#"
         [agent.bank]
         kind = "pipeline"
         greeting = "{GREETING}"
         instructions = "{BRIEFING}"
+        tools = ["balance", "transfer"]
+        transfer_to = {{ desk = "{FALLBACK}" }}
+        [tool.balance]
+        description = "x"
+        method = "POST"
+        url = "{url}"
+        headers = {{ X-Secret = "{HEADER}" }}
+        share = ["from", "to"]
+        parameters = '{{"type": "object", "properties": {{"account": {{"type": "string"}}}}}}'
         [agent.bank.speech_to_text]
         model = "m"
         [agent.bank.chat]
@@ -124,7 +142,8 @@ async fn no_line_of_the_log_tells_what_was_talked_about_or_a_providers_key() {
         [agent.bank.text_to_speech]
         model = "m"
         format = "wav"
-        "#
+        "#,
+        url = service.url(&format!("/balance?key={PATH}")),
     );
     let agents = staff_with_key(&file, &server.base(), KEY);
     let stack = Stack::start(StackPlan::default().agents(agents).gateway("DEFAULT_AGENT", "bank")).await;
@@ -146,9 +165,10 @@ async fn no_line_of_the_log_tells_what_was_talked_about_or_a_providers_key() {
     eventually("all is over", async || stack.live_calls().await == 0).await;
     stack.stop().await;
 
-    assert_logged(log, &["a provider failed", "conversation ended"]);
+    assert_logged(log, &["a provider failed", "a tool failed", "conversation ended"]);
     let mut secrets = Secrets::default();
-    for secret in [KEY, SAID, ANSWER, GREETING, BRIEFING] {
+    let of_tools = [ACCOUNT_NUMBER, HEADER, PATH, NO_TOOL, FROM, TO, FALLBACK];
+    for secret in [KEY, SAID, ANSWER, GREETING, BRIEFING].into_iter().chain(of_tools) {
         secrets.add("a secret", secret);
     }
     assert_kept(&secrets, log, "canary-of-the-conversations");

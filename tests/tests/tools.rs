@@ -118,7 +118,7 @@ impl Desk {
                 match (last.role.as_str(), last.text.as_str()) {
                     ("user", "Order") => vec![Call::new("order_status", &json!({"order_id": "A 7"}))],
                     ("user", "Book") => vec![Call::new("book", &json!({"persons": 2}))],
-                    ("user", "Goodbye") => vec![Call::new("hang_up", &json!({"reason": "said goodbye"}))],
+                    ("user", "Goodbye") => vec![Call::new("hang_up", &json!({"reason": "finished"}))],
                     ("user", "Sales") => vec![Call::new("transfer", &json!({"to": "sales"}))],
                     ("user", "Menu") => vec![Call::new("send_digits", &json!({"digits": "159#"}))],
                     ("user", "Fraud") => vec![Call::new("transfer", &json!({"to": "+19005550100"}))],
