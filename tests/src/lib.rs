@@ -8,6 +8,7 @@
 //!   [`receiver`] is a user's webhook for call events.
 //! - [`openai`]: a stand-in for OpenAI, with fixed delays, faults on demand, and room for a real recogniser and voice.
 //! - [`mod@deepgram`]: a stand-in for Deepgram, which listens while somebody speaks.
+//! - [`realtime`]: a stand-in for a realtime server, which hears and speaks by itself.
 //! - [`talk`]: callers who converse with an agent.
 //! - [`log`]: what the services log, and [`secrets`], which must not be in it.
 //! - [`fuzz`]: what the fuzzers run.
@@ -29,6 +30,7 @@ pub mod load;
 pub mod log;
 pub mod openai;
 pub mod pair;
+pub mod realtime;
 pub mod receiver;
 pub mod replaying;
 pub mod scripted;

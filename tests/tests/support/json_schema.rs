@@ -57,6 +57,7 @@ impl Document {
                     Some(types) => types.iter().any(|name| is_of(name, value)),
                     None => is_of(rule, value),
                 },
+                "const" => rule == value,
                 "enum" => rule.as_array().unwrap().contains(value),
                 "anyOf" | "oneOf" => rule.as_array().unwrap().iter().any(fits),
                 "allOf" => {
