@@ -133,11 +133,15 @@ impl Session {
                 let _ = socket.send(Message::text(refusal.to_string())).await;
                 let frame = CloseFrame { code: code.into(), reason: "invalid_request_error.invalid_api_key".into() };
                 let _ = socket.close(Some(frame)).await;
+                // Whoever still writes must be able to read it first.
+                while let Some(Ok(_)) = socket.next().await {}
                 return;
             }
             Mishap::Mute => {}
             Mishap::None | Mishap::Refused(_) | Mishap::Fragments(_) | Mishap::Failing | Mishap::Flood => {
-                self.queue_now(json!({"type": "session.created", "session": {"type": "realtime", "model": "m"}}));
+                self.queue_now(
+                    json!({"type": "session.created", "session": protocol::session(&json!({"type": "realtime"}))}),
+                );
             }
         }
         loop {
@@ -249,7 +253,7 @@ impl Session {
             Value::Null => None,
             detection => Some(detection["silence_duration_ms"].as_u64().unwrap_or(SILENCE_MS)),
         };
-        self.queue_now(json!({"type": "session.updated", "session": session}));
+        self.queue_now(json!({"type": "session.updated", "session": protocol::session(session)}));
     }
 
     fn on_sound(&mut self, sound: &[u8]) {

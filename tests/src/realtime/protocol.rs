@@ -26,6 +26,15 @@ pub(super) fn error(kind: &str, code: &str, message: &str, about: &Value) -> Val
     json!({"type": "error", "error": error})
 }
 
+/// A session as the server tells of it.
+pub(super) fn session(asked: &Value) -> Value {
+    let mut session = asked.clone();
+    session["id"] = "sess_1".into();
+    session["object"] = "realtime.session".into();
+    session["model"] = "gpt-realtime".into();
+    session
+}
+
 /// The ids of one response.
 #[derive(Clone, Debug)]
 pub(super) struct Ids {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{Sink, SinkExt as _, Stream as _};
+use futures_util::{Sink as _, SinkExt as _, Stream as _};
 use http::{HeaderValue, Request, Uri, header};
 use telemetry::Sensitive;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes, protocol::CloseFrame};
@@ -141,10 +141,16 @@ impl Line {
                 Err(error) => error,
             },
             State::Open(_) if self.waiting_bytes > MAX_WAITING_BYTES => lost(Fault::Timeout, "it does not read"),
-            State::Open(socket) => match write(socket, &mut self.waiting, &mut self.waiting_bytes, cx) {
-                Err(error) => meaning(&error),
-                Ok(()) => loop {
-                    match std::task::ready!(Pin::new(&mut **socket).poll_next(cx)) {
+            State::Open(socket) => {
+                let written = write(socket, &mut self.waiting, &mut self.waiting_bytes, cx);
+                loop {
+                    let read = match (Pin::new(&mut **socket).poll_next(cx), &written) {
+                        (Poll::Ready(read), _) => read,
+                        (Poll::Pending, Ok(())) => return Poll::Pending,
+                        // What the server said before it went would say more.
+                        (Poll::Pending, Err(error)) => break meaning(error),
+                    };
+                    match read {
                         Some(Ok(Message::Text(text))) => return Poll::Ready(News::Text(text)),
                         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                         Some(Ok(Message::Binary(_))) => break lost(Fault::Malformed, "a binary message"),
@@ -152,8 +158,8 @@ impl Line {
                         Some(Err(error)) => break meaning(&error),
                         None => break lost(Fault::Unreachable, "the connection ended"),
                     }
-                },
-            },
+                }
+            }
         };
         self.close();
         Poll::Ready(News::Lost(news))
