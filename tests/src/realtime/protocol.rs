@@ -48,7 +48,6 @@ pub(super) fn response(ids: &Ids, status: &str, output: &[Value]) -> Value {
         "object": "realtime.response",
         "id": ids.response,
         "status": status,
-        "status_details": null,
         "output": output,
         "output_modalities": ["audio"],
     });
