@@ -36,6 +36,7 @@ mod wire;
 use news::Uncounted;
 pub(crate) use orders::Staff;
 pub(crate) use telling::Telling;
+pub(crate) use wire::costs_to_wire;
 
 /// Messages that may wait between the core and the gRPC stream; beyond it the core keeps them.
 pub(crate) const OUTBOUND_MESSAGES: usize = 8;
@@ -142,7 +143,7 @@ impl Conversation {
         loop {
             let room = self.forward();
             if self.news.is_due() {
-                self.news.tell((self.turn.stats(), self.seen), self.agent.stats(), self.staff.costs());
+                self.tell_news();
             }
             if let Some(reason) = self.turn.ended() {
                 return Ok(reason);
@@ -181,6 +182,15 @@ impl Conversation {
         let ((turn, seen), costs) = ((self.turn.stats(), self.seen), self.staff.costs());
         self.news.tell((turn, seen), self.agent.stats(), costs.clone());
         (turn, seen, costs)
+    }
+
+    fn tell_news(&mut self) {
+        let costs = self.staff.costs();
+        if self.news.is_new(&costs) {
+            // What finds no room is told with the next, at the latest at the end.
+            let _ = self.outbound.try_send(Box::new(Ok(costs_to_wire(&costs))));
+        }
+        self.news.tell((self.turn.stats(), self.seen), self.agent.stats(), costs);
     }
 
     /// Sends what the core has for the gateway; false when the stream took no more.

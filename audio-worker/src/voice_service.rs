@@ -18,7 +18,9 @@ use tracing::Span;
 
 use crate::{
     agent::{Agent, DEFAULT_AGENT, NotHired, Opening, Roster},
-    conversation::{Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply, Staff, Telling, now},
+    conversation::{
+        Conversation, MAX_AUDIO_BYTES, OUTBOUND_MESSAGES, Outbound, Reply, Staff, Telling, costs_to_wire, now,
+    },
     conversations::{Conversations, Phase, Place},
     metrics::Metrics,
     provider::meter::Meter,
@@ -194,6 +196,10 @@ async fn converse(
     drop(conversation);
     drop(span);
     drop(place);
+    if !costs.entries().is_empty() {
+        // A peer that is gone, or reads nothing, has no use for it.
+        let _ = timeout(STATUS_LIMIT, outbound.send(Box::new(Ok(costs_to_wire(&costs))))).await;
+    }
     if let Some(problem) = problem {
         // A peer that is gone, or reads nothing, needs no status.
         let _ = timeout(STATUS_LIMIT, outbound.send(Box::new(Err(problem.into())))).await;

@@ -29,7 +29,7 @@ mod view;
 pub(crate) use access::Access;
 use request::{Change, Page, idempotency_key};
 pub(crate) use request::{NewBrowserCall, NewCall};
-pub(crate) use view::view;
+pub(crate) use view::{cost, view};
 
 /// The description of this API, OpenAPI 3.1.
 pub(crate) const OPENAPI: &str = include_str!("../openapi.json");

@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod admit;
+mod aside;
 mod begin;
 mod end;
 mod news;
@@ -173,9 +174,7 @@ impl Call {
                 came = self.side.next(wants_room) => match came {
                     Came::Input(input) => input,
                     Came::Aside(aside) => {
-                        if let Some(page) = &mut self.page {
-                            page.tell(aside);
-                        }
+                        aside::tell(aside, self.page.as_mut(), self.call_sid.as_deref(), &self.surroundings.registry);
                         continue;
                     }
                 },

@@ -14,6 +14,7 @@ use crate::{
     news::News,
     outbound::guard::{Limits, Reached},
     session::{EndReason, Stats},
+    worker::Cost,
 };
 
 pub(crate) mod book;
@@ -112,6 +113,14 @@ impl Registry {
     /// The media stream of this call ended.
     pub(crate) fn stream_ended(&self, call_sid: &str, reason: &EndReason, stats: Stats) {
         self.change(call_sid, |record, now| ((), record.stream_ended(reason, stats, now)));
+    }
+
+    /// What providers cost in this call so far.
+    pub(crate) fn cost(&self, call_sid: &str, costs: Vec<Cost>) {
+        self.change(call_sid, |record, _| {
+            record.costs = costs;
+            ((), None)
+        });
     }
 
     /// The trace of this call, where one has begun.

@@ -27,7 +27,7 @@ use crate::{
 
 mod wire;
 
-pub(crate) use wire::{Aside, Latencies, to_wire};
+pub(crate) use wire::{Aside, Cost, Latencies, to_wire};
 
 /// HTTP/2 flow control for all calls of one connection. Measured: a small or adaptive window stalls hundreds of
 /// calls for good, so it is wide and fixed.
@@ -299,7 +299,7 @@ impl Link {
                 self.occupied.0.avoid_for(AVOID_GONE);
                 return None;
             }
-            aside @ (Message::Transcript(_) | Message::TurnMetrics(_)) => {
+            aside @ (Message::Transcript(_) | Message::TurnMetrics(_) | Message::Costs(_)) => {
                 return wire::aside(aside).map(Happened::Told);
             }
             // Said once at the start, or for observers; the call does not depend on them.

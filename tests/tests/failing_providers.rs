@@ -15,6 +15,7 @@ use std::{
 
 use serde_json::Value;
 use tests::{
+    calls_api::ApiClient,
     openai::{Extent, Mishap, OpenAi, Script, Stage, tone},
     sim::CallPlan,
     stack::{Stack, StackPlan, eventually},
@@ -22,6 +23,8 @@ use tests::{
 };
 use tokio::net::TcpListener;
 use url::Url;
+
+const TOKEN: &str = "a-token-of-the-calls-api-that-is-long";
 
 /// How long an answer may take to come and to be heard.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,6 +91,7 @@ impl Desk {
         let plan = StackPlan::default()
             .agents(staff(&file, &others.base()))
             .worker("TRANSCRIPTS_DIR", transcripts.to_str().unwrap())
+            .gateway("API_TOKENS", TOKEN)
             .gateway("DEFAULT_AGENT", "desk");
         let stack = Stack::start(plan).await;
         let host = format!("{}:{}", base.host_str().unwrap(), base.port().unwrap());
@@ -232,6 +236,7 @@ async fn who_is_well_again_is_used_again_and_what_it_cost_is_told() {
     assert!(!desk.is_left_alone().await);
     desk.ask(&mut phone, &clip).await;
     assert!(desk.first.asked_for(Stage::Chat).len() >= failed + 2, "it is not used again");
+    let call_sid = phone.call_sid().to_owned();
     let lines = desk.hang_up(phone).await;
     let turns = responses(&lines).len() as u64;
     let number = |cost: &Value, name: &str| cost[name].as_u64().unwrap_or_default();
@@ -258,5 +263,20 @@ async fn who_is_well_again_is_used_again_and_what_it_cost_is_told() {
     })
     .await;
     assert!(!desk.second.asked_for(Stage::Chat).is_empty());
+    // So have the calls API and the debug bundle, which tell what is nothing as well.
+    let api = ApiClient { gateway: desk.stack.gateway_address(), token: TOKEN.into() };
+    let has_all = |told: &Value| {
+        let of = |cost: &Value| {
+            let told = told.as_array().into_iter().flatten().find(|told| told["stage"] == cost["stage"]);
+            let counts = cost.as_object().unwrap();
+            told.is_some_and(|told| counts.iter().all(|(name, count)| told[name] == *count) && told["failed"].is_u64())
+        };
+        lines.last().unwrap()["costs"].as_array().unwrap().iter().all(of)
+    };
+    eventually("the gateway knows the costs", async || {
+        has_all(&api.get(&format!("/v1/calls/{call_sid}")).await.json["costs"])
+    })
+    .await;
+    assert!(has_all(&api.get(&format!("/v1/calls/{call_sid}/debug")).await.json["call"]["costs"]));
     desk.close().await;
 }

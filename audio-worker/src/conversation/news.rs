@@ -59,6 +59,11 @@ impl Uncounted {
         self.now - self.told_at >= TELL_EVERY
     }
 
+    /// True when Prometheus was not told all of `costs`.
+    pub(super) fn is_new(&self, costs: &Costs) -> bool {
+        *costs != self.told_costs
+    }
+
     /// Tells what is new in `stats`, in those of the agent, and in what providers cost.
     pub(super) fn tell(&mut self, stats: (Stats, Seen), agent: AgentStats, costs: Costs) {
         self.metrics.counted(&stats, &self.told, &mut self.hops);

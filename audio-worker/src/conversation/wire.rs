@@ -4,6 +4,7 @@ use proto::v1::{self, ConverseResponse, converse_response::Message};
 
 use crate::{
     agent::{Report, Speaker},
+    provider::meter::{Costs, Entry},
     turn::{Outcome, ToGateway},
 };
 
@@ -31,6 +32,24 @@ pub(super) fn to_wire(message: ToGateway, media_time_ms: u64) -> ConverseRespons
         ToGateway::Draining(left) => Message::Draining(v1::Draining { deadline: left.try_into().ok() }),
     };
     ConverseResponse { message: Some(message) }
+}
+
+/// What providers cost so far.
+pub(crate) fn costs_to_wire(costs: &Costs) -> ConverseResponse {
+    let costs = costs.entries().iter().map(|Entry { stage, provider, cost }| v1::Cost {
+        stage: stage.label().to_owned(),
+        provider: (*provider).to_owned(),
+        requests: cost.requests,
+        failed: cost.failed,
+        given_up: cost.given_up,
+        stood_in: cost.stood_in,
+        audio_ms: cost.audio_ms,
+        characters: cost.characters,
+        tokens_in: cost.tokens_in,
+        tokens_out: cost.tokens_out,
+        without_usage: cost.without_usage,
+    });
+    ConverseResponse { message: Some(Message::Costs(v1::Costs { costs: costs.collect() })) }
 }
 
 fn report_to_wire(report: Report, utterance: u64, media_time_ms: u64) -> ConverseResponse {

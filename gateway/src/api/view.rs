@@ -10,6 +10,7 @@ use crate::{
     call::at,
     registry::{Entry, Record, Stream},
     session::Stats,
+    worker::Cost,
 };
 
 /// A call in JSON at `now`, with what was counted, where that is known.
@@ -48,7 +49,17 @@ pub(crate) fn view(record: &Record, counters: Option<&Stats>, now: Duration) -> 
         "end_reason": record.end_reason,
         "error": error,
         "counters": counters.or(record.stats.as_deref()).map(count),
+        "costs": record.costs.iter().map(cost).collect::<Vec<_>>(),
     })
+}
+
+/// What providers cost, for the API and for a page.
+pub(crate) fn cost(Cost { stage, provider, counts }: &Cost) -> Value {
+    let mut told = json!({ "stage": stage, "provider": provider });
+    for (name, count) in counts {
+        told[name] = (*count).into();
+    }
+    told
 }
 
 /// All that is known of a call, in JSON at `now`: no audio, no secrets, and no numbers, so that it can be shown around.

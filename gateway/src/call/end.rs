@@ -5,7 +5,7 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 use telemetry::traces::logged;
 use tokio::time::timeout;
 
-use super::{Call, Page, WorkerSide, now, page};
+use super::{Call, Page, WorkerSide, aside, now, page};
 use crate::session::{CloseCode, EndReason, Input};
 
 /// How long the peer may take to answer our close.
@@ -18,19 +18,15 @@ impl Call {
     /// Tells the worker why it is over; it may be stuck, so not for long.
     pub(super) async fn say_farewell(&mut self) {
         let WorkerSide::Open(link) = std::mem::replace(&mut self.side, WorkerSide::None) else { return };
-        let (session, page) = (&mut self.session, &mut self.page);
+        let (session, page, call_sid) = (&mut self.session, &mut self.page, self.call_sid.as_deref());
+        let registry = &self.surroundings.registry;
         let said = async {
             while let Some(message) = session.poll_worker() {
                 if !link.send(message).await {
                     return;
                 }
             }
-            let tell = |aside| {
-                if let Some(page) = page {
-                    page.tell(aside);
-                }
-            };
-            link.finish(tell).await;
+            link.finish(|aside| aside::tell(aside, page.as_mut(), call_sid, registry)).await;
         };
         let _ = timeout(FAREWELL_LIMIT, said).await;
     }

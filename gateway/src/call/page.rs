@@ -1,10 +1,11 @@
-//! What only the socket of a browser is told, beyond Twilio's protocol: words, latencies, and how the call ended.
+//! What only the socket of a browser is told, beyond Twilio's protocol: words, latencies, costs, and how the call ended.
 
 use std::{collections::VecDeque, time::Duration};
 
 use serde_json::json;
 
 use crate::{
+    api::cost,
     session::{CloseCode, EndReason},
     worker::{Aside, Latencies},
 };
@@ -59,6 +60,7 @@ fn message(aside: Aside) -> String {
             "first_sound_ms": ms(first_sound),
             "first_sent_ms": ms(first_sent),
         }),
+        Aside::Costs(costs) => json!({"event": "costs", "costs": costs.iter().map(cost).collect::<Vec<_>>()}),
     }
     .to_string()
 }

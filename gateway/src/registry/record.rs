@@ -9,6 +9,7 @@ use super::timeline::Timeline;
 use crate::{
     call::Directive,
     session::{EndReason, Stats},
+    worker::Cost,
 };
 
 /// One call. It does not print its numbers.
@@ -46,6 +47,8 @@ pub(crate) struct Record {
     pub(crate) after: After,
     /// What the stream counted, once it ended.
     pub(crate) stats: Option<Box<Stats>>,
+    /// What providers cost so far, as its worker tells.
+    pub(crate) costs: Vec<Cost>,
     /// Why it could not be placed.
     pub(crate) fault: Option<Fault>,
     /// It is to end as soon as Twilio knows it.
@@ -227,6 +230,7 @@ impl Record {
             held: false,
             after: After::Fallback,
             stats: None,
+            costs: Vec::new(),
             fault: None,
             unwanted: false,
             billed_s: None,

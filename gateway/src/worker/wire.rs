@@ -8,6 +8,9 @@ use crate::session::{EndReason, Instructed, Instruction, ToWorker};
 
 /// Longest reason why an instruction was not taken.
 const MAX_DETAIL_CHARS: usize = 400;
+/// Most pairs of stage and provider whose costs are kept, and longest name of either.
+const MAX_COSTS: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 /// Longest piece of a transcript that is shown to anybody.
 const MAX_TRANSCRIPT_CHARS: usize = 8000;
 
@@ -26,6 +29,19 @@ pub(crate) enum Aside {
     },
     /// Where the time of one turn went.
     Turn(Latencies),
+    /// What providers cost so far: the whole, each time.
+    Costs(Vec<Cost>),
+}
+
+/// What one family of providers cost at one stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// As the worker calls it.
+    pub(crate) stage: String,
+    /// As agents files call it.
+    pub(crate) provider: String,
+    /// By name.
+    pub(crate) counts: [(&'static str, u64); 9],
 }
 
 /// From the caller's last sound to each stage of the answer; what did not happen is absent.
@@ -45,6 +61,7 @@ impl std::fmt::Debug for Aside {
                 f.debug_struct("Said").field("by", by).field("is_final", is_final).finish_non_exhaustive()
             }
             Self::Turn(latencies) => f.debug_tuple("Turn").field(latencies).finish(),
+            Self::Costs(costs) => f.debug_tuple("Costs").field(costs).finish(),
         }
     }
 }
@@ -131,6 +148,9 @@ pub(super) fn aside(message: converse_response::Message) -> Option<Aside> {
             first_sound: duration(turn.first_audio),
             first_sent: duration(turn.first_sent),
         })),
+        Message::Costs(v1::Costs { costs }) => {
+            Some(Aside::Costs(costs.into_iter().take(MAX_COSTS).map(cost).collect()))
+        }
         Message::Ready(_)
         | Message::Audio(_)
         | Message::UtteranceEnd(_)
@@ -141,6 +161,25 @@ pub(super) fn aside(message: converse_response::Message) -> Option<Aside> {
         | Message::Checkpoint(_)
         | Message::Draining(_)
         | Message::Instructed(_) => None,
+    }
+}
+
+fn cost(told: v1::Cost) -> Cost {
+    let name = |text: &str| text.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+    Cost {
+        stage: name(&told.stage),
+        provider: name(&told.provider),
+        counts: [
+            ("requests", told.requests),
+            ("failed", told.failed),
+            ("given_up", told.given_up),
+            ("stood_in", told.stood_in),
+            ("audio_ms", told.audio_ms),
+            ("characters", told.characters),
+            ("tokens_in", told.tokens_in),
+            ("tokens_out", told.tokens_out),
+            ("without_usage", told.without_usage),
+        ],
     }
 }
 
@@ -176,5 +215,14 @@ mod tests {
         let expected = Latencies { endpoint: Some(Duration::from_millis(448)), ..Latencies::default() };
         let told = aside(converse_response::Message::TurnMetrics(Box::new(turn)));
         assert_eq!(told, Some(Aside::Turn(expected)));
+    }
+
+    #[test]
+    fn costs_are_bounded() {
+        let cost = v1::Cost { stage: "chat\n".repeat(100), requests: 3, tokens_in: 90, ..v1::Cost::default() };
+        let told = aside(converse_response::Message::Costs(v1::Costs { costs: vec![cost; 100] }));
+        let Some(Aside::Costs(costs)) = told else { panic!("{told:?}") };
+        assert_eq!((costs.len(), costs[0].stage.len()), (MAX_COSTS, MAX_NAME_CHARS));
+        assert!(costs[0].counts.contains(&("tokens_in", 90)) && costs[0].counts.contains(&("failed", 0)));
     }
 }
