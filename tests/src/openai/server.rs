@@ -180,10 +180,8 @@ fn turns(messages: &[Value]) -> Option<Vec<Turn>> {
     for message in messages {
         let role = message["role"].as_str()?;
         let calls = message["tool_calls"].as_array();
-        let text = match &message["content"] {
-            Value::Null if calls.is_some() => "",
-            content => content.as_str()?,
-        };
+        let content = &message["content"];
+        let text = if content.is_null() && calls.is_some() { "" } else { content.as_str()? };
         if role == "tool" {
             let answered = open.iter().position(|id| message["tool_call_id"] == **id)?;
             open.remove(answered);

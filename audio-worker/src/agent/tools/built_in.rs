@@ -131,9 +131,11 @@ mod tests {
 
     #[test]
     fn what_a_model_may_have_done_is_done() {
-        let done = |name: &str, arguments: Value| match call(name, &arguments) {
-            Outcome::Do(deed, told) if told.contains("\"ok\"") => deed,
-            other => panic!("{other:?}"),
+        let done = |name: &str, arguments: Value| {
+            let outcome = call(name, &arguments);
+            let Outcome::Do(deed, told) = outcome else { panic!("{outcome:?}") };
+            assert!(told.contains("\"ok\""), "{told}");
+            deed
         };
         let hang_up = |reason: &str| Deed::Hangup { reason: format!("the model hung up: {reason}") };
         assert_eq!(done("hang_up", json!({})), hang_up("finished"));
