@@ -391,6 +391,7 @@ impl Talk {
             | Answer::Transcript(_)
             | Answer::TurnMetrics(_)
             | Answer::Checkpoint(_)
+            | Answer::Costs(_)
             | Answer::Draining(_) => panic!("nobody asked for that"),
         }
     }
