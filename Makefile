@@ -17,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces speech browser proto-lint buf grpc neighbours scale bench-telemetry bench-tls bench-talk
+.PHONY: help demo run test check fmt clippy doc deny benches fuzz pair bench bench-edge bench-dsp bench-vad proof captures up down containers twilio-python schemathesis metrics k8s traces speech browser proto-lint buf grpc neighbours scale bench-telemetry bench-tls bench-talk bench-remote remote
 
 help: ## What can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,7 +78,12 @@ bench-tls: pair ## What mutual TLS between the pair costs, likewise
 	$(CARGO_BUILD) -p tests --bin bench
 	$(RELEASE)/bench --compare mutual-tls --calls $(CALLS) --seconds $(SECONDS)
 
+bench-remote: pair ## What an agent that is a service of its own adds to the echo path, likewise
+	$(CARGO_BUILD) -p tests --bin bench --example agent
+	$(RELEASE)/bench --compare remote-agent --calls $(CALLS) --seconds $(SECONDS)
+
 bench-telemetry bench-tls: CALLS = 300
+bench-remote: CALLS = 1,50
 
 bench-dsp: ## Nanoseconds of the signal path per frame of 20 ms
 	cargo bench --locked -p audio-worker --bench dsp
@@ -134,6 +139,9 @@ browser: ## A spoken call in a real browser, and screenshots of its page (needs 
 
 grpc: ## gRPC clients of two other makes against the worker (needs npm and python3; fetches both clients)
 	.ci/grpc
+
+remote: ## Remote agents in Python against the conformance test (needs python3; fetches grpcio and pipecat)
+	.ci/remote
 
 neighbours: ## Calls through this pair and an earlier one, mixed: REVISION=v1.2.3, or the newest release before this
 	.ci/neighbours

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             // Rare and large: unboxed they would make every frame's message, and each slot of a call's channels, as large.
             .boxed("ConverseRequest.message.open")
             .boxed("ConverseRequest.message.start")
-            .boxed("ConverseResponse.message.ready")
+            .boxed(".tandem.voice.v1.ConverseResponse.message.ready")
             .boxed("ConverseResponse.message.turn_metrics")
             .compile_fds(descriptors)?;
     }

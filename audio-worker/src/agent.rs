@@ -20,6 +20,7 @@ mod echo;
 pub mod history;
 pub mod pipeline;
 pub mod realtime;
+mod remote;
 mod report;
 mod roster;
 mod staffing;

@@ -13,6 +13,7 @@ mod listening;
 mod phrases;
 mod reader;
 mod realtime;
+mod remote;
 mod settings;
 mod stage;
 mod survey;
@@ -23,8 +24,9 @@ pub use family::provider;
 use reader::{Reader, Section};
 pub use realtime::RealtimeSettings;
 pub use settings::{
-    AgentSettings, DefaultKey, Defaults, Fallback, Format, Hearing, Kind, PipelineSettings, Provider, ResultsSettings,
-    StageSettings, Streaming, SurveySettings, Talk, Thinking, ToolSettings, Voice,
+    AgentSettings, DefaultKey, Defaults, Fallback, Format, Hearing, InterruptBy, Kind, PipelineSettings, Provider,
+    RemoteFormat, RemoteSettings, ResultsSettings, StageSettings, Streaming, SurveySettings, Talk, Thinking,
+    ToolSettings, Voice,
 };
 pub use stage::address;
 

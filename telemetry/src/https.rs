@@ -25,27 +25,34 @@ pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// Why there is no connection.
 pub type ConnectError = Box<dyn Error + Send + Sync>;
 
-/// Makes connections for HTTP/1.1; clones share what they trust.
+/// Makes connections; clones share what they trust.
 #[derive(Debug, Clone)]
 pub struct Connector(HttpsConnector<HttpConnector>);
 
 impl Connector {
-    /// Trusts what this system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` are heeded), or, where the system has no list,
-    /// Mozilla's.
+    /// For HTTP/1.1. Trusts what this system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` are heeded), or, where the system has
+    /// no list, Mozilla's.
     ///
     /// # Errors
     /// When TLS cannot be set up at all.
     pub fn new() -> io::Result<Self> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (usable, unusable) = roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            tracing::debug!(unusable, "this system has no list of authorities; taking Mozilla's");
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        } else {
-            tracing::debug!(usable, unusable, "authorities");
-        }
-        Self::with_roots(roots)
+        Self::with_roots(system_roots())
+    }
+
+    /// The same for HTTP/2 alone, as gRPC has it: in TLS it is asked for by name (ALPN).
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub fn http2() -> io::Result<Self> {
+        Self::http2_with_roots(system_roots())
+    }
+
+    /// The same for addresses without TLS: nobody is trusted, and nothing is read for it.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub fn http2_without_tls() -> io::Result<Self> {
+        Self::http2_with_roots(RootCertStore::empty())
     }
 
     /// Trusts `roots` alone.
@@ -53,15 +60,18 @@ impl Connector {
     /// # Errors
     /// As [`Connector::new`].
     pub fn with_roots(roots: RootCertStore) -> io::Result<Self> {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        Ok(Self(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp)))
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls(roots)?).https_or_http().enable_http1();
+        Ok(Self(https.wrap_connector(tcp())))
+    }
+
+    /// The same for HTTP/2 alone.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub fn http2_with_roots(roots: RootCertStore) -> io::Result<Self> {
+        let mut tls = tls(roots)?;
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self(HttpsConnector::from((tcp(), tls))))
     }
 
     /// A connection to the host of `uri`.
@@ -74,6 +84,32 @@ impl Connector {
             Err(_) => Err(format!("not within {} s", CONNECT_LIMIT.as_secs()).into()),
         }
     }
+}
+
+fn system_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, unusable) = roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        tracing::debug!(unusable, "this system has no list of authorities; taking Mozilla's");
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    } else {
+        tracing::debug!(usable, unusable, "authorities");
+    }
+    roots
+}
+
+fn tls(roots: RootCertStore) -> io::Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp
 }
 
 /// For hyper's client, which asks for connections as it needs them.

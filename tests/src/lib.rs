@@ -9,6 +9,8 @@
 //! - [`openai`]: a stand-in for OpenAI, with fixed delays, faults on demand, and room for a real recogniser and voice.
 //! - [`mod@deepgram`]: a stand-in for Deepgram, which listens while somebody speaks.
 //! - [`realtime`]: a stand-in for a realtime server, which hears and speaks by itself.
+//! - [`remote`]: a stand-in for an agent that is a service of its own, and what such agents do wrong; [`conformance`] are the
+//!   checks that a good one passes.
 //! - [`talk`]: callers who converse with an agent.
 //! - [`log`]: what the services log, and [`secrets`], which must not be in it.
 //! - [`fuzz`]: what the fuzzers run.
@@ -20,6 +22,7 @@
 //! - [`demo`]: what is told about one call to them.
 
 pub mod calls_api;
+pub mod conformance;
 pub mod corpus;
 pub mod deepgram;
 pub mod demo;
@@ -32,6 +35,7 @@ pub mod openai;
 pub mod pair;
 pub mod realtime;
 pub mod receiver;
+pub mod remote;
 pub mod replaying;
 pub mod scripted;
 pub mod secrets;

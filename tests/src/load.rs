@@ -3,9 +3,10 @@
 //! `load/call.rs` is one call, `load/script.rs` what it says and how a tone is found in the reply,
 //! `load/bench.rs` a measured step against a pair of processes, `load/edge.rs` webhooks and lists beside calls, `load/table.rs` its report,
 //! `load/procfs.rs` what Linux says about a process, `load/scrape.rs` how long it takes to tell its metrics, `load/histogram.rs` a
-//! bounded histogram. `load/compare.rs` is steps with and without something, traces say, for which there is `load/sink.rs`, or
-//! `load/certificates.rs`. The load measures itself too: a run in which it was the bottleneck is no measurement.
+//! bounded histogram. `load/compare.rs` is steps with and without something, traces say, for which there is `load/sink.rs`,
+//! `load/certificates.rs` or `load/agent.rs`. The load measures itself too: a run in which it was the bottleneck is no measurement.
 
+mod agent;
 mod bench;
 mod call;
 mod certificates;
@@ -34,6 +35,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub use agent::AgentProcess;
 pub use bench::{BenchPlan, Latency, Memory, ProcessCost, Slope, StepReport, ThreadCost, measure};
 pub use certificates::issue_certificates;
 pub use compare::{Comparison, Ratio, Round};

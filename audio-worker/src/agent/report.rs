@@ -119,11 +119,13 @@ pub enum Stage {
     TextToSpeech,
     /// A model that hears and speaks by itself.
     Realtime,
+    /// An agent that is a service of its own.
+    Agent,
 }
 
 impl Stage {
     /// All of them, in the order in which they work.
-    pub const ALL: [Self; 4] = [Self::SpeechToText, Self::Chat, Self::TextToSpeech, Self::Realtime];
+    pub const ALL: [Self; 5] = [Self::SpeechToText, Self::Chat, Self::TextToSpeech, Self::Realtime, Self::Agent];
 
     /// The stage as a label of metrics and logs.
     pub const fn label(self) -> &'static str {
@@ -132,6 +134,7 @@ impl Stage {
             Self::Chat => "chat",
             Self::TextToSpeech => "text_to_speech",
             Self::Realtime => "realtime",
+            Self::Agent => "agent",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Makes agents of what the agents file says.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -9,12 +9,14 @@ use super::{
     echo::Echo,
     pipeline::{Persona, Pipeline},
     realtime::{self, Realtime},
+    remote::{Remote, Service},
     survey::{Surroundings, Survey, results::Results},
     tools::Toolbox,
 };
 use crate::{
     agents_file::{
-        self as file, AgentSettings, Format, Kind, Provider, RealtimeSettings, StageSettings, SurveySettings,
+        self as file, AgentSettings, Format, Kind, Provider, RealtimeSettings, RemoteSettings, StageSettings,
+        SurveySettings,
     },
     conversation::now,
     provider::{
@@ -35,36 +37,42 @@ impl Agents {
     /// and what came of surveys is left at `results`.
     /// One whose settings cannot work says so to each call that names it.
     pub fn of_file(agents: &[AgentSettings], client: &Client, results: &Results) -> Self {
-        agents.iter().fold(Self::default().asking(client.places()), |staff, AgentSettings { name, language, kind }| match kind {
-            Kind::Echo => staff.with(name, |_| Box::new(Echo::default())),
-            Kind::Survey(settings) => {
-                let parts = cast(&settings.talk, language, client);
-                let (settings, results) = (Arc::new((**settings).clone()), results.clone());
-                let (called, language) = (name.clone(), language.clone());
-                employ(staff, name, parts, move |cast, opening| {
-                    let brain = survey(&settings, &results, (&called, &language), opening);
-                    Box::new(Talk::new(Arc::clone(cast), Box::new(brain), opening))
-                })
-            }
-            Kind::Pipeline(settings) => {
-                let persona = chain(Stage::Chat, &settings.chat, client, thinking).map(|chat| {
-                    let chat = Arc::new(chat);
-                    let tools = Toolbox::of_file(&settings.tools, client);
-                    Arc::new(Persona { chat, tools, settings: (**settings).clone() })
-                });
-                let hired = cast(&settings.talk, language, client).and_then(|cast| Ok((cast, persona?)));
-                employ(staff, name, hired, |(cast, persona), opening| {
-                    let brain = Box::new(Pipeline::new(Arc::clone(persona), opening));
-                    Box::new(Talk::new(Arc::clone(cast), brain, opening))
-                })
-            }
-            Kind::Realtime(settings) => {
-                let persona = speaking(settings, language, client);
-                staff.with_trial(name, move |opening| {
-                    let persona = persona.as_ref().map_err(|why| NotHired::Failed(why.clone()))?;
-                    let agent = Realtime::new(Arc::clone(persona), opening);
-                    Ok(Box::new(agent.map_err(|error| NotHired::Failed(error.to_string()))?))
-                })
+        agents.iter().fold(Self::default().asking(client.places()), |staff, AgentSettings { name, language, kind }| {
+            match kind {
+                Kind::Echo => staff.with(name, |_| Box::new(Echo::default())),
+                Kind::Survey(settings) => {
+                    let parts = cast(&settings.talk, language, client);
+                    let (settings, results) = (Arc::new((**settings).clone()), results.clone());
+                    let (called, language) = (name.clone(), language.clone());
+                    employ(staff, name, parts, move |cast, opening| {
+                        let brain = survey(&settings, &results, (&called, &language), opening);
+                        Box::new(Talk::new(Arc::clone(cast), Box::new(brain), opening))
+                    })
+                }
+                Kind::Pipeline(settings) => {
+                    let persona = chain(Stage::Chat, &settings.chat, client, thinking).map(|chat| {
+                        let chat = Arc::new(chat);
+                        let tools = Toolbox::of_file(&settings.tools, client);
+                        Arc::new(Persona { chat, tools, settings: (**settings).clone() })
+                    });
+                    let hired = cast(&settings.talk, language, client).and_then(|cast| Ok((cast, persona?)));
+                    employ(staff, name, hired, |(cast, persona), opening| {
+                        let brain = Box::new(Pipeline::new(Arc::clone(persona), opening));
+                        Box::new(Talk::new(Arc::clone(cast), brain, opening))
+                    })
+                }
+                Kind::Realtime(settings) => {
+                    let persona = speaking(settings, language, client);
+                    staff.with_trial(name, move |opening| {
+                        let persona = persona.as_ref().map_err(|why| NotHired::Failed(why.clone()))?;
+                        let agent = Realtime::new(Arc::clone(persona), opening);
+                        Ok(Box::new(agent.map_err(|error| NotHired::Failed(error.to_string()))?))
+                    })
+                }
+                Kind::Remote(settings) => {
+                    let hired = service(settings, name, language, client);
+                    employ(staff, name, hired, |service, opening| Box::new(Remote::new(Arc::clone(service), opening)))
+                }
             }
         })
     }
@@ -74,7 +82,7 @@ impl Agents {
 fn employ<P: Send + Sync + 'static>(
     staff: Agents,
     name: &str,
-    parts: Result<P, SettingsError>,
+    parts: Result<P, impl Display + Send + Sync + 'static>,
     make: impl Fn(&P, &Opening) -> Box<dyn Agent> + Send + Sync + 'static,
 ) -> Agents {
     staff.with_trial(name, move |opening| match &parts {
@@ -136,6 +144,29 @@ fn chain<O, P: ?Sized>(
         Some(fallback) => Ok(Chain::of_two(first, member(&fallback.stage)?, fallback.after)),
         None => Ok(Chain::of(first)),
     }
+}
+
+fn service(settings: &RemoteSettings, name: &str, language: &str, client: &Client) -> Result<Arc<Service>, String> {
+    let wrong = |error: SettingsError| error.to_string();
+    let recogniser = settings
+        .speech_to_text
+        .as_ref()
+        .map(|stage| chain(Stage::SpeechToText, stage, client, hearing))
+        .transpose()
+        .map_err(wrong)?;
+    let speaking = settings
+        .text_to_speech
+        .as_ref()
+        .map(|stage| chain(Stage::TextToSpeech, stage, client, voice))
+        .transpose()
+        .map_err(wrong)?;
+    let speaking = speaking.map(|voice| Arc::new(CachedVoice::new(Arc::new(voice))) as Arc<dyn TextToSpeech>);
+    Ok(Arc::new(Service::new(
+        (name, language),
+        settings.clone(),
+        recogniser.map(|chain| Arc::new(chain) as Arc<dyn SpeechToText>),
+        speaking,
+    )?))
 }
 
 fn survey(settings: &SurveySettings, results: &Results, named: (&str, &str), opening: &Opening) -> Survey {

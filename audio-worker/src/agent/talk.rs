@@ -38,7 +38,7 @@ mod live_words;
 mod playing;
 mod prepared;
 mod reply;
-mod speech;
+pub(super) mod speech;
 pub(super) mod spoken;
 mod words;
 

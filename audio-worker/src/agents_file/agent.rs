@@ -3,7 +3,7 @@
 use super::{
     phrases,
     reader::{Reader, Section},
-    realtime,
+    realtime, remote,
     settings::{AgentSettings, Defaults, Kind, PipelineSettings, Talk, ms},
     stage, survey, tools, voice,
 };
@@ -48,7 +48,7 @@ pub(super) const TURN: &[&str] = &[
 
 /// Keys that the defaults may have.
 pub(super) fn default_keys() -> Vec<&'static str> {
-    [EVERY, TALK, PIPELINE, survey::KEYS, realtime::KEYS].concat()
+    [EVERY, TALK, PIPELINE, survey::KEYS, realtime::KEYS, remote::KEYS].concat()
 }
 
 #[derive(Clone, Copy)]
@@ -57,6 +57,7 @@ enum Word {
     Survey,
     Pipeline,
     Realtime,
+    Remote,
 }
 
 /// Reads an agent; `None` when it is too wrong to go on.
@@ -67,17 +68,24 @@ pub(super) fn agent(
     defaults: &Defaults,
 ) -> Option<AgentSettings> {
     if section.get("kind").is_none() {
-        reader.mistake(section.place.clone(), "needs a kind: \"echo\", \"survey\", \"pipeline\" or \"realtime\"");
+        let kinds = "needs a kind: \"echo\", \"survey\", \"pipeline\", \"realtime\" or \"remote\"";
+        reader.mistake(section.place.clone(), kinds);
         return None;
     }
-    let kinds =
-        [("echo", Word::Echo), ("survey", Word::Survey), ("pipeline", Word::Pipeline), ("realtime", Word::Realtime)];
+    let kinds = [
+        ("echo", Word::Echo),
+        ("survey", Word::Survey),
+        ("pipeline", Word::Pipeline),
+        ("realtime", Word::Realtime),
+        ("remote", Word::Remote),
+    ];
     let word = reader.one_of(section, "kind", &kinds)?;
     let known = match word {
         Word::Echo => EVERY.to_vec(),
         Word::Survey => [EVERY, TALK, survey::KEYS].concat(),
         Word::Pipeline => [EVERY, TALK, PIPELINE].concat(),
         Word::Realtime => [EVERY, realtime::KEYS].concat(),
+        Word::Remote => [EVERY, remote::KEYS].concat(),
     };
     reader.check_own_keys(section, &known, &default_keys());
     let language = language(reader, section, defaults);
@@ -89,6 +97,7 @@ pub(super) fn agent(
             let (talk, survey) = talk.zip(survey)?;
             Kind::Survey(Box::new(survey.settings(talk)))
         }
+        Word::Remote => Kind::Remote(Box::new(remote::remote(reader, section, defaults)?)),
         Word::Pipeline => {
             let talk = talk(reader, section, &language, defaults);
             let chat = stage::chat(reader, section, defaults);

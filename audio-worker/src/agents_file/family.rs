@@ -200,7 +200,7 @@ impl Family {
                 None => None,
             },
             // Whole agents, with tables of their own.
-            Stage::Realtime => None,
+            Stage::Realtime | Stage::Agent => None,
         }
     }
 

@@ -35,6 +35,8 @@ pub enum Kind {
     Pipeline(Box<PipelineSettings>),
     /// Its model hears and speaks by itself.
     Realtime(Box<RealtimeSettings>),
+    /// It is a service of its own.
+    Remote(Box<RemoteSettings>),
 }
 
 /// What all agents have that talk.
@@ -99,6 +101,51 @@ pub struct SurveySettings {
     pub plan: Arc<survey::Plan>,
     /// Who is told what came of it.
     pub results: Option<ResultsSettings>,
+}
+
+/// An agent of the kind `remote`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteSettings {
+    /// Where its service is: scheme, host and port.
+    pub url: Url,
+    /// What the service knows us by.
+    pub token: Option<Sensitive<String>>,
+    /// What it is sent of the caller's voice.
+    pub format: RemoteFormat,
+    /// Who stops what it says when the caller speaks over it.
+    pub interrupt: InterruptBy,
+    /// Whether it is told the numbers of the call.
+    pub share_numbers: bool,
+    /// How long a connection may take.
+    pub connect_limit: Duration,
+    /// How long it may take to be ready for a call.
+    pub first_answer: Duration,
+    /// Said when it fails; empty without a voice.
+    pub apology: Text,
+    /// Turn-taking.
+    pub turn: turn_taking::Settings,
+    /// What understands, where it is to be told words.
+    pub speech_to_text: Option<StageSettings<Hearing>>,
+    /// What speaks the texts that it sends.
+    pub text_to_speech: Option<StageSettings<Voice>>,
+}
+
+/// What a remote agent is sent of the caller's voice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteFormat {
+    /// PCM at 16 or 8 kHz.
+    Pcm(SampleRate),
+    /// As it came.
+    Mulaw,
+}
+
+/// Who stops what a remote agent says when the caller speaks over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterruptBy {
+    /// The worker, by voice.
+    Worker,
+    /// The agent itself.
+    Agent,
 }
 
 /// Where results of a survey go.

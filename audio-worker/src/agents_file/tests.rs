@@ -82,9 +82,15 @@ fn every_key_is_documented_and_nothing_else() {
             assert!(document.contains(&format!("`{key}`")), "{key}");
         }
     }
-    let sources =
-        [include_str!("agent.rs"), include_str!("stage.rs"), include_str!("survey.rs"), include_str!("tools.rs")]
-            .concat();
+    let sources = [
+        include_str!("agent.rs"),
+        include_str!("realtime.rs"),
+        include_str!("remote.rs"),
+        include_str!("stage.rs"),
+        include_str!("survey.rs"),
+        include_str!("tools.rs"),
+    ]
+    .concat();
     for key in documented {
         assert!(sources.contains(&format!("\"{key}\"")) || survey::outcome::ALL.contains(&key), "{key}");
     }
@@ -436,8 +442,16 @@ fn every_mistake_has_its_line_and_its_cure() {
         ("[agent.a.chat.fallback.fallback]\nmodel = \"x\"", 4, "fallback has an unknown key"),
         ("[agent.a.text_to_speech.fallback]\nprovider = \"deepgram\"", 5, "those that do: openai, google, elevenlabs"),
         ("[agent.\"a b\"]\nkind = \"echo\"", 4, "must be 1 to 100 letters, digits and any of ._-"),
-        ("[agent.b]\nlanguage = \"en\"", 4, "needs a kind: \"echo\", \"survey\" or \"pipeline\""),
-        ("[agent.b]\nkind = \"remote\"", 5, "kind must be one of \"echo\", \"survey\", \"pipeline\""),
+        (
+            "[agent.b]\nlanguage = \"en\"",
+            4,
+            "needs a kind: \"echo\", \"survey\", \"pipeline\", \"realtime\" or \"remote\"",
+        ),
+        (
+            "[agent.b]\nkind = \"parrot\"",
+            5,
+            "kind must be one of \"echo\", \"survey\", \"pipeline\", \"realtime\", \"remote\"",
+        ),
         ("[agent.b]\nkind = \"survey\"", 4, "needs questions; begin each with [[agent.NAME.question]]"),
         ("[agents.b]\nkind = \"echo\"", 4, "the file has an unknown key; did you mean agent?"),
         ("[defaults]\nmax_faults = 99", 5, "max_faults must be a whole number from 1 to 20"),
@@ -610,4 +624,67 @@ proptest! {
     fn no_file_makes_it_panic(text in "(\\[agent\\.a\\]\n|\\[\\[agent\\.a\\.question\\]\\]\n|kind = |\"survey\"|\"choice\"|ends|rule|=|\\[|\\]|\\{|\\}|,|\n|5|-|\"\\{parameters\\.|é|key){0,40}") {
         let _ = parse(&text, &defaults(None), &Keys);
     }
+}
+
+fn remote(text: &str) -> RemoteSettings {
+    let agents = read(&format!("[agent.a]\nkind = \"remote\"\n{text}"));
+    let Kind::Remote(remote) = &agents[0].kind else { panic!("{agents:?}") };
+    (**remote).clone()
+}
+
+#[test]
+fn a_remote_agent_needs_an_address_and_nothing_else() {
+    let agent = remote("url = \"http://agent:9000\"");
+    assert_eq!(
+        (agent.url.as_str(), agent.token, agent.format),
+        ("http://agent:9000/", None, RemoteFormat::Pcm(SampleRate::Hz16000))
+    );
+    assert_eq!((agent.interrupt, agent.share_numbers), (InterruptBy::Worker, false));
+    assert_eq!((agent.connect_limit, agent.first_answer), (Duration::from_secs(5), Duration::from_secs(10)));
+    assert_eq!((agent.speech_to_text, agent.text_to_speech), (None, None));
+    // Without words, only a voice that lasts interrupts.
+    assert_eq!(agent.turn.barge_in, Duration::from_millis(320));
+    let agent = remote(
+        "url = \"https://agent.example:443\"\ntoken = \"SPEECH_KEY\"\nformat = \"mulaw\"\ninterrupt = \"agent\"\n\
+         share_numbers = true\nfirst_answer_ms = 500\napology = \"Sorry.\"\nturn = { barge_in_ms = 64 }\n\
+         [agent.a.text_to_speech]\nvoice = \"nova\"",
+    );
+    assert_eq!((agent.format, agent.interrupt, agent.share_numbers), (RemoteFormat::Mulaw, InterruptBy::Agent, true));
+    assert_eq!(agent.token.map(|token| token.expose().clone()).as_deref(), Some("value of SPEECH_KEY"));
+    assert_eq!((agent.turn.barge_in, agent.first_answer), (Duration::from_millis(64), Duration::from_millis(500)));
+    assert_eq!((agent.apology, agent.text_to_speech.is_some()), (crate::agent::text::Text::fixed("Sorry."), true));
+    assert_eq!(remote("url = \"http://agent\"\nrate = 8000").format, RemoteFormat::Pcm(SampleRate::Hz8000));
+}
+
+#[test]
+fn stages_of_the_defaults_are_not_paid_for_by_remote_agents_that_do_not_name_them() {
+    let agents = read(
+        "[defaults]\napology = \"Sorry.\"\nspeech_to_text = { prompt = \"x\" }\ntext_to_speech = { voice = \"nova\" }\n\
+         [agent.a]\nkind = \"remote\"\nurl = \"http://agent:1\"\nspeech_to_text = {}",
+    );
+    let Kind::Remote(remote) = &agents[0].kind else { panic!("{agents:?}") };
+    let prompt = remote.speech_to_text.as_ref().and_then(|stage| stage.options.prompt.as_deref());
+    assert_eq!((prompt, &remote.text_to_speech), (Some("x"), &None));
+}
+
+#[test]
+fn mistakes_about_remote_agents_are_told() {
+    let told = |text: &str| mistakes(&format!("[agent.a]\nkind = \"remote\"\n{text}")).join("\n");
+    for (text, expected) in [
+        ("", "needs a url"),
+        ("url = \"agent:9000\"", "url must begin with https://"),
+        ("url = \"http://example.com\"", "only on this machine or a private network"),
+        ("url = \"http://agent/v1\"", "url must end with the host or the port"),
+        ("url = \"http://agent\"\ntoken = \"secret\"", "token must be the name of an environment variable"),
+        ("url = \"http://agent\"\nrate = 24000", "rate must be 16000 or 8000"),
+        ("url = \"http://agent\"\nrate = 16000\nformat = \"mulaw\"", "leave rate out"),
+        ("url = \"http://agent\"\ninterrupt = \"nobody\"", "interrupt must be one of \"worker\", \"agent\""),
+        ("url = \"http://agent\"\napology = \"Sorry.\"", "apology needs a voice"),
+        ("url = \"http://agent\"\nturn = { fillers = [] }", "fillers does nothing for this kind of agent"),
+        ("url = \"http://agent\"\nfirst_answer_ms = 1", "first_answer_ms must be a whole number from 100"),
+        ("url = \"http://agent\"\ninstructions = \"x\"", "this kind of agent has no instructions"),
+    ] {
+        assert!(told(text).contains(expected), "{text}: {}", told(text));
+    }
+    assert!(mistakes("[agent.a]\nkind = \"echo\"\nurl = \"http://agent\"")[0].contains("has no url"));
 }

@@ -52,7 +52,9 @@ impl Providers {
                 &["stage", "provider", "host"],
             )?,
         };
-        for (stage, provider) in Stage::ALL.into_iter().flat_map(|stage| Provider::ALL.map(|family| (stage, family))) {
+        // What an agent of one's own costs, it knows itself.
+        let stages = Stage::ALL.into_iter().filter(|stage| *stage != Stage::Agent);
+        for (stage, provider) in stages.flat_map(|stage| Provider::ALL.map(|family| (stage, family))) {
             let labels = [stage.label(), provider.name()];
             match stage {
                 Stage::SpeechToText => providers.seconds.with_label_values(&labels).inc_by(0.0),
@@ -63,6 +65,7 @@ impl Providers {
                     }
                 }
                 Stage::TextToSpeech => providers.characters.with_label_values(&labels).inc_by(0),
+                Stage::Agent => {}
             }
             providers.stand_ins.with_label_values(&labels);
             for outcome in ["answered", "failed", "given_up"] {
@@ -92,6 +95,7 @@ impl Providers {
                     self.without_usage.with_label_values(&labels).inc_by(cost.without_usage);
                 }
                 Stage::TextToSpeech => self.characters.with_label_values(&labels).inc_by(cost.characters),
+                Stage::Agent => {}
             }
         }
     }

@@ -7,8 +7,8 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use ::tests::{
     load::{
-        BenchPlan, Comparison, EdgePlan, EdgeReport, Round, StepReport, TraceSink, edge_markdown, issue_certificates,
-        markdown, measure, measure_edge,
+        AgentProcess, BenchPlan, Comparison, EdgePlan, EdgeReport, Round, StepReport, TraceSink, edge_markdown,
+        issue_certificates, markdown, measure, measure_edge,
     },
     pair::{PairProcesses, PairSettings},
 };
@@ -44,6 +44,9 @@ struct Arguments {
     /// The worker's program; `audio-worker` next to this one when left out.
     #[arg(long, value_name = "PATH")]
     worker_bin: Option<PathBuf>,
+    /// The program of `--compare remote-agent`; the example `agent` below the worker's folder when left out.
+    #[arg(long, value_name = "PATH")]
+    agent_bin: Option<PathBuf>,
     /// Concurrent calls, a step each.
     #[arg(long, value_delimiter = ',', default_value = "1,50,300")]
     calls: Vec<u32>,
@@ -92,6 +95,8 @@ enum Variation {
     Telemetry,
     /// Mutual TLS between the pair.
     MutualTls,
+    /// Calls go to an agent that is a process of its own, and echoes as the worker's own agent does.
+    RemoteAgent,
 }
 
 #[derive(Serialize)]
@@ -154,6 +159,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 /// Rounds without and with `variation`.
 async fn compare(arguments: &Arguments, settings: &PairSettings, variation: Variation) -> anyhow::Result<Comparison> {
     let sink = TraceSink::start().await.context("no port for traces")?;
+    let mut agent = None;
     let of_name = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let (what, varied) = match variation {
         Variation::Telemetry => (
@@ -165,6 +171,16 @@ async fn compare(arguments: &Arguments, settings: &PairSettings, variation: Vari
             ],
         ),
         Variation::MutualTls => ("mutual TLS", issue_certificates(&settings.logs)?),
+        Variation::RemoteAgent => {
+            let program = match &arguments.agent_bin {
+                Some(path) => path.clone(),
+                None => settings.worker.with_file_name("examples").join("agent"),
+            };
+            let started = AgentProcess::start(&program).await?;
+            let varied = started.settings(&settings.logs)?;
+            agent = Some(started);
+            ("remote agent", varied)
+        }
     };
     let mut rounds = Vec::new();
     for round in 0..arguments.rounds.saturating_mul(2) {
@@ -181,6 +197,7 @@ async fn compare(arguments: &Arguments, settings: &PairSettings, variation: Vari
         pair.stop(STOP_LIMIT).await?;
         rounds.push(Round { is_varied, steps });
     }
+    drop(agent);
     if variation == Variation::Telemetry {
         progress(&format!("{} spans came", sink.spans()));
     }

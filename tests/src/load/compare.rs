@@ -40,6 +40,8 @@ pub struct Ratio {
     pub ratio: f64,
     /// The same of each process.
     pub by_process: Vec<(String, f64)>,
+    /// Median latency without and with, in ms: means over the rounds.
+    pub latency_ms: Option<(f64, f64)>,
 }
 
 impl Comparison {
@@ -59,15 +61,19 @@ impl Comparison {
     pub fn markdown(&self) -> String {
         let list = |figures: &[f64]| figures.iter().map(|us| format!("{us:.1}")).collect::<Vec<_>>().join(", ");
         let mut text = format!(
-            "| calls | base µs/frame | {0} µs/frame | {0} / base | by process |\n|---:|---|---|---:|---|\n",
+            "| calls | base µs/frame | {0} µs/frame | {0} / base | by process | base p50 ms | {0} p50 ms | added ms |\n\
+             |---:|---|---|---:|---|---:|---:|---:|\n",
             self.what
         );
-        for Ratio { calls, base, varied, ratio, by_process } in &self.ratios {
+        for Ratio { calls, base, varied, ratio, by_process, latency_ms } in &self.ratios {
             let by_process: Vec<_> = by_process.iter().map(|(name, ratio)| format!("{name} {ratio:.3}")).collect();
+            let latency = latency_ms.map_or("- | - | -".to_owned(), |(base, varied)| {
+                format!("{base:.2} | {varied:.2} | {:+.2}", varied - base)
+            });
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "| {calls} | {} | {} | {ratio:.3} | {} |",
+                "| {calls} | {} | {} | {ratio:.3} | {} | {latency} |",
                 list(base),
                 list(varied),
                 by_process.join(", ")
@@ -89,7 +95,12 @@ fn ratio(rounds: &[Round], step: usize) -> Ratio {
         let (base, varied): (Vec<_>, Vec<_>) = (of(false).map(cost).collect(), of(true).map(cost).collect());
         (first.cost[process].name.clone(), mean(&varied) / mean(&base))
     });
-    Ratio { calls: first.calls, ratio: mean(&varied) / mean(&base), by_process: by_process.collect(), base, varied }
+    let medians =
+        |is_varied| of(is_varied).map(|step| step.latency.map(|latency| latency.p50_ms)).collect::<Option<_>>();
+    let latency_ms =
+        medians(false).zip(medians(true)).map(|(base, varied): (Vec<_>, Vec<_>)| (mean(&base), mean(&varied)));
+    let (calls, ratio) = (first.calls, mean(&varied) / mean(&base));
+    Ratio { calls, ratio, by_process: by_process.collect(), base, varied, latency_ms }
 }
 
 fn mean(figures: &[f64]) -> f64 {
@@ -98,7 +109,10 @@ fn mean(figures: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::ProcessCost, *};
+    use super::{
+        super::{Latency, ProcessCost},
+        *,
+    };
 
     fn round(is_varied: bool, gateway: f64, worker: f64) -> Round {
         let cost = [("gateway", gateway), ("worker", worker)].map(|(name, us)| ProcessCost {
@@ -116,7 +130,7 @@ mod tests {
             frames_lost: 0,
             tones: 0,
             tones_missed: 0,
-            latency: None,
+            latency: Some(Latency { p50_ms: gateway, p90_ms: 0.0, p99_ms: 0.0, max_ms: 0.0 }),
             setup: None,
             us_per_frame: gateway + worker,
             cost: cost.to_vec(),
@@ -139,6 +153,10 @@ mod tests {
         assert_eq!((&base[..], &varied[..]), (&[40.0, 60.0][..], &[43.0, 67.0][..]));
         assert!((ratio - 1.1).abs() < 1e-9);
         assert_eq!(by_process, &[("gateway".to_owned(), 1.1), ("worker".to_owned(), 1.1)]);
-        assert!(comparison.markdown().contains("| 50 | 40.0, 60.0 | 43.0, 67.0 | 1.100 |"));
+        assert!(
+            comparison
+                .markdown()
+                .contains("| 50 | 40.0, 60.0 | 43.0, 67.0 | 1.100 | gateway 1.100 | 25.00 | 27.50 | +2.50 |")
+        );
     }
 }

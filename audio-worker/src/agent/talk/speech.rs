@@ -21,7 +21,7 @@ const SILENCE: u8 = 0xff;
 
 /// The caller's sound, 16 kHz, and beside it as it came where somebody wants that.
 #[derive(Debug)]
-pub(super) struct SpeechBuffer {
+pub(in crate::agent) struct SpeechBuffer {
     pcm: VecDeque<i16>,
     /// Mu-law of the same time, and of what is in no window yet.
     codes: Option<VecDeque<u8>>,
@@ -32,21 +32,21 @@ pub(super) struct SpeechBuffer {
 
 impl SpeechBuffer {
     /// For turns up to `longest`, and a little more; `native` where the sound is kept as it came as well.
-    pub(super) fn new(longest: Duration, native: bool) -> Self {
+    pub(in crate::agent) fn new(longest: Duration, native: bool) -> Self {
         let ms = usize::try_from(longest.as_millis()).unwrap_or(usize::MAX).saturating_add(2000);
         let codes = native.then(VecDeque::new);
         Self { pcm: VecDeque::new(), codes, most: ms.saturating_mul(PER_MS), lost: 0 }
     }
 
     /// Takes sound as it came.
-    pub(super) fn push_native(&mut self, codes: &[u8]) {
+    pub(in crate::agent) fn push_native(&mut self, codes: &[u8]) {
         if let Some(kept) = &mut self.codes {
             kept.extend(codes);
         }
     }
 
     /// Takes time without sound, which is silence.
-    pub(super) fn gap_native(&mut self, ms: u64) {
+    pub(in crate::agent) fn gap_native(&mut self, ms: u64) {
         if let Some(kept) = &mut self.codes {
             let ms = usize::try_from(ms).unwrap_or(usize::MAX).min(self.most / PER_MS);
             kept.extend(std::iter::repeat_n(SILENCE, ms * CODES_PER_MS));
@@ -54,7 +54,7 @@ impl SpeechBuffer {
     }
 
     /// Takes a window; between turns only the newest sound is kept.
-    pub(super) fn push(&mut self, window: &[i16], in_turn: bool) {
+    pub(in crate::agent) fn push(&mut self, window: &[i16], in_turn: bool) {
         self.pcm.extend(window);
         let most = if in_turn { self.most } else { BEFORE };
         let over = self.pcm.len().saturating_sub(most);
@@ -68,22 +68,22 @@ impl SpeechBuffer {
     }
 
     /// All that is kept.
-    pub(super) fn take(&mut self) -> Arc<[i16]> {
+    pub(in crate::agent) fn take(&mut self) -> Arc<[i16]> {
         Arc::from(&*self.pcm.make_contiguous())
     }
 
     /// The same as it came; empty where that is not kept.
-    pub(super) fn take_native(&mut self) -> Bytes {
+    pub(in crate::agent) fn take_native(&mut self) -> Bytes {
         self.codes.as_mut().map_or_else(Bytes::new, |codes| Bytes::copy_from_slice(codes.make_contiguous()))
     }
 
     /// How much it is, in ms.
-    pub(super) fn ms(&self) -> u64 {
+    pub(in crate::agent) fn ms(&self) -> u64 {
         (self.pcm.len() / PER_MS) as u64
     }
 
     /// The turn is over.
-    pub(super) fn end_turn(&mut self) {
+    pub(in crate::agent) fn end_turn(&mut self) {
         self.pcm.clear();
         self.forget_native();
     }

@@ -175,7 +175,7 @@ impl Pair {
                     }
                 }
             }
-            Stage::Realtime => panic!("nobody stands in for it"),
+            Stage::Realtime | Stage::Agent => panic!("nobody stands in for it"),
             Stage::TextToSpeech => {
                 let mut voice = self.chains.voice.speak("Good day", "en");
                 while let Some(sound) = voice.next().await {
