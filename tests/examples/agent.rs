@@ -32,6 +32,7 @@ const WAITING: usize = 64;
 const TONE_HZ: u32 = 24_000;
 
 #[tokio::main(flavor = "current_thread")]
+#[expect(clippy::disallowed_methods, reason = "an example of one file reads its one setting where it needs it")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = env::var("AGENT_LISTEN").unwrap_or_else(|_| "127.0.0.1:9000".to_owned());
     serve(TcpListener::bind(address).await?).await

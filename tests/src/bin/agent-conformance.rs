@@ -29,6 +29,7 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stdout, reason = "the verdicts are the output")]
+#[expect(clippy::disallowed_methods, reason = "the command line names the variable")]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let token = arguments.token_env.map(|name| std::env::var(&name).with_context(|| format!("{name} is not set")));
