@@ -1,7 +1,5 @@
 //! The conformance checks pass a good agent and fail those that are wrong on purpose, each for its own fault.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
-
 use std::time::Duration;
 
 use tests::{
