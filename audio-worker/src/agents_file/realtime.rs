@@ -269,20 +269,20 @@ mod tests {
         }
     }
 
-    fn read(lines: &str) -> Result<RealtimeSettings, String> {
-        let text = format!("[agent.a]\nkind = \"realtime\"\ninstructions = \"Be brief.\"\n{lines}\n");
-        let key = DefaultKey::Value("key".to_owned().into());
-        let defaults = Defaults {
+    fn defaults() -> Defaults {
+        Defaults {
             language: "en-US".to_owned(),
             url: Url::parse("https://api.openai.com/v1").unwrap(),
-            keys: [(Provider::OpenAi, key)].into(),
+            keys: [(Provider::OpenAi, DefaultKey::Value("key".to_owned().into()))].into(),
             ..Defaults::default()
-        };
-        let agents = agents_file::parse(&text, &defaults, &Keys).map_err(|mistakes| mistakes.to_string())?;
-        match agents[0].kind.clone() {
-            Kind::Realtime(settings) => Ok(*settings),
-            other => panic!("{other:?}"),
         }
+    }
+
+    fn read(lines: &str) -> Result<RealtimeSettings, String> {
+        let text = format!("[agent.a]\nkind = \"realtime\"\ninstructions = \"Be brief.\"\n{lines}\n");
+        let agents = agents_file::parse(&text, &defaults(), &Keys).map_err(|mistakes| mistakes.to_string())?;
+        let Kind::Realtime(settings) = agents[0].kind.clone() else { panic!("{agents:?}") };
+        Ok(*settings)
     }
 
     fn key(settings: &RealtimeSettings) -> Option<&str> {

@@ -47,8 +47,8 @@ const CLIENT: [&str; 8] = [
 /// Silence that ends a turn where the client says nothing else, ms.
 const SILENCE_MS: u64 = 500;
 
-/// A second of sound, of which a flood has many.
-const FLOOD: usize = 400;
+/// Seconds of sound in a flood: more than any response has.
+const FLOOD: usize = 250;
 
 struct Session {
     shared: Arc<Shared>,

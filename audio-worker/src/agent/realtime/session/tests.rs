@@ -212,9 +212,9 @@ impl Call {
     }
 
     fn said(&self) -> Vec<(Speaker, &str, bool)> {
-        let said = self.acts.iter().filter_map(|act| match act {
-            Act::Report(Report::Said { by, text, interrupted, .. }) => Some((*by, text.as_str(), *interrupted)),
-            _ => None,
+        let said = self.acts.iter().filter_map(|act| {
+            let Act::Report(Report::Said { by, text, interrupted, .. }) = act else { return None };
+            Some((*by, text.as_str(), *interrupted))
         });
         said.collect()
     }
