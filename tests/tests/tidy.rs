@@ -35,6 +35,13 @@ const PURE: &[&str] = &[
     "audio-worker/src/agent/remote/said.rs",
     "audio-worker/src/agent/remote/said",
     "audio-worker/src/agent/remote/wire.rs",
+    "audio-worker/src/agent/realtime/codec.rs",
+    "audio-worker/src/agent/realtime/message.rs",
+    "audio-worker/src/agent/realtime/playback.rs",
+    "audio-worker/src/agent/realtime/session.rs",
+    "audio-worker/src/agent/realtime/session",
+    "audio-worker/src/agent/realtime/settings.rs",
+    "audio-worker/src/agent/realtime/wire.rs",
     "audio-worker/src/agent/survey.rs",
     "audio-worker/src/agent/survey/course.rs",
     "audio-worker/src/agent/survey/meaning.rs",
@@ -76,6 +83,8 @@ const PURE: &[&str] = &[
     "tests/src/hearing/score.rs",
     "tests/src/talk/clips.rs",
     "tests/src/hearing/energy.rs",
+    "tests/src/realtime/hearing.rs",
+    "tests/src/realtime/protocol.rs",
 ];
 
 /// What gives impurity away.
