@@ -8,10 +8,7 @@
 //! server makes by its own turn detection come as they come. A response that was interrupted is void: what still comes of
 //! it is thrown away, and its items are cut at what the caller heard.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
 use super::{
     codec::{Downwards, PER_MS, Upwards},
@@ -22,33 +19,21 @@ use super::{
 };
 use crate::{
     agent::{Act, AgentStats, CannotSay, Report, Speaker, ToolReport, Turn, history::History},
-    dsp::{ResampleError, mulaw},
+    dsp::ResampleError,
     provider::Role,
     turn_taking,
 };
 
 mod asks;
+mod caller;
 mod events;
 mod floor;
+mod turns;
 
 use asks::{Ask, OwnWords, What};
 use events::Link;
-use floor::{Cut, Turns};
-
-/// Of the caller's sound, so much is kept while there is no server.
-const MAX_UNSENT_MS: usize = 10_000;
-
-/// Silence that is made of a gap at most: no turn detection waits longer.
-const MAX_GAP_MS: u64 = 10_000;
-
-/// Silence is sent in pieces of this length.
-const SILENCE_PIECE_MS: u64 = 1000;
-
-/// Keys that come within this time of each other belong together.
-const KEYS_PAUSE: Duration = Duration::from_secs(2);
-
-/// Most keys of one message.
-const MAX_KEYS: usize = 64;
+use floor::Cut;
+use turns::Turns;
 
 /// Texts that may wait to be said by order.
 const MAX_ORDERED: usize = 8;
@@ -321,93 +306,6 @@ impl Session {
             self.is_over = true;
             self.link = Link::Down;
             self.out.push_back(Output::Close);
-        }
-    }
-
-    fn on_mulaw(&mut self, codes: &[u8]) {
-        if self.is_closing || self.is_held {
-            return;
-        }
-        let is_protected = self.is_protected();
-        match &mut self.turns {
-            Turns::Own(own) => {
-                if own.keep(codes) {
-                    self.send_sound(codes);
-                }
-            }
-            // Who must not interrupt is not heard.
-            Turns::Server(_) if is_protected => self.send_silence((codes.len() / PER_MS) as u64),
-            Turns::Server(_) => self.send_sound(codes),
-        }
-    }
-
-    fn on_gap(&mut self, ms: u64) {
-        if self.is_closing || self.is_held {
-            return;
-        }
-        let is_wanted = match &self.turns {
-            Turns::Own(own) => own.is_streaming(),
-            Turns::Server(_) => true,
-        };
-        if is_wanted {
-            self.send_silence(ms.min(MAX_GAP_MS));
-        }
-    }
-
-    fn send_silence(&mut self, ms: u64) {
-        let mut left = ms;
-        while left > 0 {
-            let piece = left.min(SILENCE_PIECE_MS);
-            let samples = usize::try_from(piece).unwrap_or_default() * PER_MS;
-            self.send_sound(&[mulaw::SILENCE; SILENCE_PIECE_MS as usize * PER_MS][..samples]);
-            left -= piece;
-        }
-    }
-
-    fn send_sound(&mut self, codes: &[u8]) {
-        let mut wire = std::mem::take(&mut self.wire);
-        wire.clear();
-        match self.up.convert(codes, &mut wire) {
-            Ok(()) if wire.is_empty() => {}
-            Ok(()) if self.is_open() => self.out.push_back(Output::Send(wire::append(&wire))),
-            Ok(()) => {
-                self.unsent.extend(&wire);
-                let ms = |bytes| Downwards::ms(self.model.format, bytes);
-                let per_ms = (self.unsent.len() as u64).checked_div(ms(self.unsent.len())).unwrap_or(1);
-                let most = MAX_UNSENT_MS * usize::try_from(per_ms).unwrap_or(PER_MS);
-                let over = self.unsent.len().saturating_sub(most);
-                self.unsent_lost_ms += ms(over);
-                self.unsent.drain(..over);
-            }
-            Err(error) => self.fail(format!("the signal path failed: {error}")),
-        }
-        self.wire = wire;
-    }
-
-    fn on_key(&mut self, key: char) {
-        if self.is_closing {
-            return;
-        }
-        self.floor(turn_taking::Input::Key);
-        self.turns.heard_of();
-        if self.keys.len() < MAX_KEYS {
-            self.keys.push(key);
-        }
-        self.keys_by = Some(if key == '#' { self.now } else { self.now + KEYS_PAUSE });
-    }
-
-    /// Tells the model the keys that the caller pressed, and has it answer.
-    fn tell_keys(&mut self) {
-        self.keys_by = None;
-        let text = format!("[keys: {}]", std::mem::take(&mut self.keys));
-        self.interrupt_for_keys();
-        if self.is_open() {
-            self.send(wire::message(Role::User, &text));
-        }
-        self.history.push(Role::User, &text);
-        // Who speaks is answered when they have finished.
-        if !self.turns.caller_speaks() {
-            self.want(Ask::of(What::Answer));
         }
     }
 

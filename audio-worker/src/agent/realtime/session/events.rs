@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Ask, Output, Session, What,
+    Ask, Output, Session, Turns, What,
     asks::Response,
-    floor::Turns,
     wire::{self, Done, Event, Failure, Place},
 };
 use crate::{

@@ -1,5 +1,7 @@
 //! Conversations in virtual time: a server that says what the test wants, a carrier that plays what it gets.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
