@@ -54,13 +54,15 @@ fn pipeline(agents: &[AgentSettings], at: usize) -> &PipelineSettings {
 
 const SHORT: &str = "[agent.a]\nkind = \"pipeline\"\ninstructions = \"x\"\n";
 
+const REALTIME: &str = include_str!("../../../docs/realtime.md");
+
 #[test]
 fn the_examples_are_good_files() {
     let example = include_str!("../../../agents.example.toml");
     let names = |agents: Vec<AgentSettings>| agents.into_iter().map(|agent| agent.name).collect::<Vec<_>>();
     assert_eq!(names(read(example)), ["desk", "echo", "eligibility"]);
     let document = include_str!("../../../docs/agents.md");
-    let document = [document, include_str!("../../../docs/providers.md")].concat();
+    let document = [document, include_str!("../../../docs/providers.md"), REALTIME].concat();
     let examples: Vec<_> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() >= 3);
     for example in examples {
@@ -72,8 +74,12 @@ fn the_examples_are_good_files() {
 fn every_key_is_documented_and_nothing_else() {
     let document = include_str!("../../../docs/agents.md");
     let documented: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let names = |document: &str, key| document.contains(&format!("`{key}`")) || document.contains(&format!(".{key}"));
     for key in agent::default_keys() {
-        assert!(document.contains(&format!("`{key}`")) || document.contains(&format!(".{key}")), "{key}");
+        assert!(names(document, key) || names(REALTIME, key), "{key}");
+    }
+    for key in super::realtime::KEYS {
+        assert!(names(REALTIME, key), "{key}");
     }
     for keys in
         [agent::TURN, stage::SPEECH_TO_TEXT_KEYS, stage::CHAT_KEYS, stage::TEXT_TO_SPEECH_KEYS, super::survey::QUESTION]
