@@ -78,7 +78,7 @@ fn every_key_is_documented_and_nothing_else() {
     for key in agent::default_keys() {
         assert!(names(document, key) || names(REALTIME, key), "{key}");
     }
-    for key in super::realtime::KEYS {
+    for key in realtime::KEYS {
         assert!(names(REALTIME, key), "{key}");
     }
     for keys in

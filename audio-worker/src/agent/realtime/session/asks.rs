@@ -7,7 +7,7 @@ use crate::{
     turn_taking,
 };
 
-/// Responses that may be wanted at once.
+/// Responses that may be wanted at once; the orders among them have a bound of their own.
 const MAX_ASKS: usize = 32;
 
 /// How a model is brought to say certain words.
