@@ -88,10 +88,12 @@ pub(super) async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         seen.target = request.uri().to_string();
         seen.key = authorization.and_then(|value| value.strip_prefix("Bearer ")).map(ToOwned::to_owned);
-        match mishap {
-            Mishap::Refused(status) => Err(refused(status)),
-            _ if key.is_some() && seen.key != key => Err(refused(401)),
-            _ => Ok(response),
+        if let Mishap::Refused(status) = mishap {
+            Err(refused(status))
+        } else if key.is_some() && seen.key != key {
+            Err(refused(401))
+        } else {
+            Ok(response)
         }
     };
     let accepted = accept_hdr_async(stream, callback).await;
@@ -249,10 +251,9 @@ impl Session {
     fn on_update(&mut self, session: &Value) {
         let input = &session["audio"]["input"];
         self.is_pcm = input["format"]["type"] == "audio/pcm";
-        self.silence_ms = match &input["turn_detection"] {
-            Value::Null => None,
-            detection => Some(detection["silence_duration_ms"].as_u64().unwrap_or(SILENCE_MS)),
-        };
+        let detection = &input["turn_detection"];
+        let silence_ms = || detection["silence_duration_ms"].as_u64().unwrap_or(SILENCE_MS);
+        self.silence_ms = (!detection.is_null()).then(silence_ms);
         self.queue_now(json!({"type": "session.updated", "session": protocol::session(session)}));
     }
 
