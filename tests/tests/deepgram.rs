@@ -253,7 +253,7 @@ async fn without_sound_the_session_is_kept_alive() {
 async fn recordings_are_put_into_words() {
     let server = Deepgram::start().await.unwrap();
     let recogniser = recogniser(&server, |settings| settings.keyterms = vec!["Tandem".to_owned()]);
-    let speech = || Speech { pcm: vec![7; 16_000].into(), language: "de".to_owned(), mulaw: bytes::Bytes::new() };
+    let speech = || Speech { pcm: vec![7; 16_000].into(), language: "de".to_owned(), mulaw: Bytes::new() };
     server.recorded(Ok("Guten Tag."));
     assert_eq!(recogniser.transcribe(speech()).await.unwrap(), "Guten Tag.");
     let asked = server.sessions();
