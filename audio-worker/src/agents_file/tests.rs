@@ -90,6 +90,7 @@ fn every_key_is_documented_and_nothing_else() {
     }
     let sources = [
         include_str!("agent.rs"),
+        include_str!("fallback.rs"),
         include_str!("realtime.rs"),
         include_str!("remote.rs"),
         include_str!("stage.rs"),
