@@ -202,7 +202,6 @@ async fn survives(name: &str, at: usize, mishap: Option<Mishap>) {
     // The machine may be busy for a moment: the quickest of those turns counts. In virtual time, the bound holds for each.
     let late = found.iter().min().unwrap();
     assert!(*late <= usual + 1000 + NOISE_MS, "{name}: {found:?}, {usual}");
-    println!("{name}: {found:?} ms while it is found out, {usual} ms after");
     // Nobody heard of it.
     for line in before.iter().chain(&after) {
         assert!(line["event"] != "fault" && line["text"] != "Alas.", "{name}: {line}");
