@@ -11,6 +11,7 @@
 //! - [`realtime`]: a stand-in for a realtime server, which hears and speaks by itself.
 //! - [`remote`]: a stand-in for an agent that is a service of its own, and what such agents do wrong; [`conformance`] are the
 //!   checks that a good one passes.
+//! - [`shop`]: a service of the user's that tools ask.
 //! - [`talk`]: callers who converse with an agent.
 //! - [`log`]: what the services log, and [`secrets`], which must not be in it.
 //! - [`fuzz`]: what the fuzzers run.
@@ -39,6 +40,7 @@ pub mod remote;
 pub mod replaying;
 pub mod scripted;
 pub mod secrets;
+pub mod shop;
 pub mod signal;
 pub mod sim;
 pub mod stack;

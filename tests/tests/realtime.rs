@@ -13,6 +13,7 @@ use tests::{
     line::{after, is_fallback},
     openai::{self, OpenAi},
     realtime::{Answer, Mishap, RealtimeServer, Request, Script, Seen},
+    shop::Shop,
     signal,
     sim::{CallPlan, Verb, decode_mulaw},
     stack::{Stack, StackPlan, eventually},
@@ -371,6 +372,73 @@ async fn a_function_is_answered_and_the_answer_spoken_of() {
     let seen = desk.close().await;
     let came = seen[0].of("conversation.item.create");
     assert_eq!((came.len(), &came[0]["item"]["type"]), (1, &json!("function_call_output")));
+}
+
+/// Tells opening hours, which it has to look up, and then hangs up.
+fn with_tools() -> Script {
+    let say = |words: &str, code: u8| Answer { words: words.to_owned(), sound: vec![code; 8000], call: None };
+    let respond = move |request: &Request| match (&request.instructions, &request.output, request.before) {
+        (Some(words), ..) if words.ends_with("Hello there.") => say("Hello there.", 0x2A),
+        (Some(words), ..) if words.ends_with("One moment.") => say("One moment.", 0x33),
+        (Some(words), ..) => panic!("{words}"),
+        (None, Some(output), _) => {
+            assert_eq!(output, r#"{"open": "nine"}"#);
+            say("At nine.", 0x44)
+        }
+        (None, None, 1) => {
+            let arguments = r#"{"day": "to day"}"#.to_owned();
+            Answer { call: Some(("hours".to_owned(), arguments)), ..Answer::default() }
+        }
+        (None, None, _) => {
+            let arguments = r#"{"reason": "finished"}"#.to_owned();
+            Answer { call: Some(("hang_up".to_owned(), arguments)), ..say("So long.", 0x55) }
+        }
+    };
+    Script { respond: Arc::new(respond), ..Script::default() }
+}
+
+#[tokio::test]
+async fn a_function_of_the_users_is_asked_and_the_model_hangs_up_when_all_was_heard() {
+    // Longer than the filler, which is a second of sound.
+    let shop = Shop::open(200, r#"{"open": "nine"}"#, Duration::from_millis(1200)).await.unwrap();
+    let more = format!(
+        r#"
+        tools = ["hang_up", "hours"]
+        [tool.hours]
+        description = "Opening hours."
+        url = "http://127.0.0.1:{}/hours/{{day}}"
+        share = ["call_id"]
+        filler = "One moment."
+        parameters = '{{"type": "object", "properties": {{"day": {{"type": "string"}}}}, "required": ["day"]}}'
+        "#,
+        shop.port()
+    );
+    let desk = Desk::open("tools", &more, with_tools()).await;
+    let (clips, mut phone) = (recorded(), desk.greeted().await);
+    let said = phone.say_all(&clips[0]).await.unwrap().ended.unwrap();
+    // The shop is slower than a caller's patience elsewhere.
+    phone.until("the answer", PATIENCE, |log| log.has_answered(said, 3 * PAUSE)).await.unwrap();
+    phone.say(&clips[1]);
+    phone.until("the end", PATIENCE, |log| log.closed.is_some()).await.unwrap();
+    assert_eq!(after(&desk.plan, phone.call_sid()).await, [Verb::Hangup]);
+    let asked = shop.asked();
+    assert_eq!((asked.len(), asked[0].target.as_str()), (1, "GET /hours/to%20day"));
+    assert_eq!(asked[0].headers["tandem-call-id"], phone.call_sid());
+    let spoken: Vec<_> = desk.transcript(phone.call_sid()).await;
+    let agents: Vec<_> = spoken.iter().filter(|(speaker, ..)| speaker == "agent").map(|(_, text, _)| text).collect();
+    assert_eq!(agents, ["Hello there.", "One moment.", "At nine.", "So long."]);
+    let metrics = desk.stack.worker_metrics().await;
+    assert_eq!(metrics.of("tandem_worker_tool_calls_total{outcome=\"done\"}"), Some(2.0));
+    // All of each is heard, one after the other; a busy machine puts silence in between.
+    let heard: Vec<u8> = phone.into_heard().into_iter().filter(|code| *code != 0xFF).collect();
+    let expected: Vec<u8> = [0x2A, 0x33, 0x44, 0x55].into_iter().flat_map(|code| [code; 8000]).collect();
+    assert!(heard == expected, "{} bytes were heard", heard.len());
+    let seen = desk.close().await;
+    let told = &seen[0].of("session.update")[0]["session"]["tools"];
+    assert_eq!((&told[0]["name"], &told[1]["name"]), (&json!("hang_up"), &json!("hours")));
+    let came = seen[0].of("conversation.item.create");
+    assert!(came.iter().all(|event| event["item"]["type"] == "function_call_output"), "{came:?}");
+    assert_eq!(came.len(), 2);
 }
 
 #[tokio::test]

@@ -4,27 +4,21 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 use std::{
-    convert::Infallible,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::{HeaderMap, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tests::{
     line::after,
     openai::{Call, OpenAi, Script, Stage, tone},
+    shop::Shop,
     signal,
     sim::{CallPlan, Verb, decode_mulaw},
     stack::{Stack, StackPlan, eventually},
     talk::{Clip, Phone, paused, recorded, staff},
 };
-use tokio::net::TcpListener;
-use tokio_util::task::AbortOnDropHandle;
 
 /// The stand-in's voice takes so long for a character.
 const CHARACTER: Duration = Duration::from_millis(60);
@@ -32,56 +26,6 @@ const CHARACTER: Duration = Duration::from_millis(60);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Silence after which the caller takes an answer as over: longer than the shop takes.
 const PAUSE: Duration = Duration::from_millis(1500);
-
-/// A service of the user's.
-struct Shop {
-    port: u16,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    _serving: AbortOnDropHandle<()>,
-}
-
-/// A request that it got.
-#[derive(Clone)]
-struct Asked {
-    target: String,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Shop {
-    /// Answers with this status and body, after a while.
-    async fn open(status: u16, body: &'static str, after: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let kept = Arc::clone(&asked);
-        let serving = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let kept = Arc::clone(&kept);
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let kept = Arc::clone(&kept);
-                    async move {
-                        let (head, content) = request.into_parts();
-                        let target = format!("{} {}", head.method, head.uri);
-                        let content = content.collect().await.unwrap().to_bytes();
-                        kept.lock().unwrap().push(Asked { target, headers: head.headers, body: content });
-                        tokio::time::sleep(after).await;
-                        let answer = Response::builder().status(status).header("content-type", "application/json");
-                        Ok::<_, Infallible>(answer.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap())
-                    }
-                });
-                tokio::spawn(async move {
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        Self { port, asked, _serving: AbortOnDropHandle::new(serving) }
-    }
-
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
-    }
-}
 
 /// An agent with tools, its providers and a caller's way to it.
 struct Desk {
@@ -159,7 +103,7 @@ impl Desk {
             method = "POST"
             parameters = '{{"type": "object", "properties": {{"persons": {{"type": "integer"}}}}}}'
             "#,
-            port = shop.port
+            port = shop.port()
         );
         let plan = StackPlan::default()
             .agents(staff(&file, &server.base()))
@@ -226,7 +170,7 @@ fn clip() -> Clip {
 
 #[tokio::test]
 async fn a_function_is_asked_while_the_caller_hears_its_filler_and_then_the_answer() {
-    let shop = Shop::open(200, r#"{"state": "sent"}"#, Duration::from_millis(1200)).await;
+    let shop = Shop::open(200, r#"{"state": "sent"}"#, Duration::from_millis(1200)).await.unwrap();
     let desk = Desk::open("function", &shop).await;
     let mut phone = desk.greeted().await;
     let said = desk.say(&mut phone, &clip(), "Order").await;
@@ -271,7 +215,7 @@ async fn a_function_is_asked_while_the_caller_hears_its_filler_and_then_the_answ
 
 #[tokio::test]
 async fn a_function_that_fails_is_told_to_the_model_and_the_call_goes_on() {
-    let shop = Shop::open(500, r#"{"detail": "no table free"}"#, Duration::ZERO).await;
+    let shop = Shop::open(500, r#"{"detail": "no table free"}"#, Duration::ZERO).await.unwrap();
     let desk = Desk::open("failure", &shop).await;
     let mut phone = desk.greeted().await;
     for (words, message) in [("Book", "no table free"), ("Fraud", "must be one of [\\\"sales\\\"]")] {
@@ -295,7 +239,7 @@ async fn a_function_that_fails_is_told_to_the_model_and_the_call_goes_on() {
 
 #[tokio::test]
 async fn a_caller_who_pauses_has_nothing_done_twice() {
-    let shop = Shop::open(200, r#"{"booked": true}"#, Duration::ZERO).await;
+    let shop = Shop::open(200, r#"{"booked": true}"#, Duration::ZERO).await.unwrap();
     let desk = Desk::open("guess", &shop).await;
     let mut phone = desk.greeted().await;
     // Long enough for a guess, too short for the end of a turn.
@@ -313,7 +257,7 @@ async fn a_caller_who_pauses_has_nothing_done_twice() {
 
 #[tokio::test]
 async fn a_model_hangs_up_after_its_words_were_heard() {
-    let shop = Shop::open(200, "{}", Duration::ZERO).await;
+    let shop = Shop::open(200, "{}", Duration::ZERO).await.unwrap();
     let desk = Desk::open("hang-up", &shop).await;
     let mut phone = desk.greeted().await;
     desk.say(&mut phone, &clip(), "Goodbye").await;
@@ -327,7 +271,7 @@ async fn a_model_hangs_up_after_its_words_were_heard() {
 
 #[tokio::test]
 async fn a_model_transfers_by_name() {
-    let shop = Shop::open(200, "{}", Duration::ZERO).await;
+    let shop = Shop::open(200, "{}", Duration::ZERO).await.unwrap();
     let desk = Desk::open("transfer", &shop).await;
     let mut phone = desk.greeted().await;
     desk.say(&mut phone, &clip(), "Sales").await;
@@ -341,7 +285,7 @@ async fn a_model_transfers_by_name() {
 
 #[tokio::test]
 async fn a_model_presses_keys_between_its_words() {
-    let shop = Shop::open(200, "{}", Duration::ZERO).await;
+    let shop = Shop::open(200, "{}", Duration::ZERO).await.unwrap();
     let desk = Desk::open("digits", &shop).await;
     let mut phone = desk.greeted().await;
     let said = desk.say(&mut phone, &clip(), "Menu").await;

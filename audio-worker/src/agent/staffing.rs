@@ -124,7 +124,7 @@ fn speaking(settings: &RealtimeSettings, language: &str, client: &Client) -> Res
         turn: settings.turn.clone(),
         language: language.to_owned(),
         voice: voice.map(|voice| Arc::new(CachedVoice::new(voice)) as Arc<dyn TextToSpeech>),
-        tools: Arc::new(Toolbox::default()),
+        tools: Arc::new(Toolbox::of_file(&settings.tools, client)),
     }))
 }
 

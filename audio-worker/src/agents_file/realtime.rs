@@ -9,9 +9,9 @@ use super::{
     agent::{self, MAX_INSTRUCTIONS_CHARS, MAX_SILENCE_PROMPTS, MAX_SPOKEN_CHARS},
     phrases,
     reader::{Reader, Section},
-    settings::{Defaults, FIRST, Provider, StageSettings, Voice},
+    settings::{Defaults, FIRST, Provider, StageSettings, ToolSettings, Voice},
     stage::{self, MAX_NAME_CHARS, Named},
-    voice,
+    tools, voice,
 };
 use crate::{
     agent::{
@@ -50,6 +50,8 @@ pub(super) const KEYS: &[&str] = &[
     "max_faults",
     "turn",
     "text_to_speech",
+    "tools",
+    "transfer_to",
 ];
 
 /// OpenAI's own model, where the file names none.
@@ -89,6 +91,8 @@ pub struct RealtimeSettings {
     pub turn: turn_taking::Settings,
     /// A voice for when the model has none.
     pub text_to_speech: Option<StageSettings<Voice>>,
+    /// What the model may call.
+    pub tools: Vec<ToolSettings>,
 }
 
 pub(super) fn realtime(
@@ -120,6 +124,7 @@ pub(super) fn realtime(
     let turn = agent::turn(reader, section);
     let has_voice = section.get("text_to_speech").is_some();
     let text_to_speech = if has_voice { voice::text_to_speech(reader, section, defaults) } else { None };
+    let tools = tools::tools(reader, section);
     let (url, key) = server(reader, section, place?, defaults)?;
     Some(RealtimeSettings {
         url,
@@ -136,6 +141,7 @@ pub(super) fn realtime(
         max_faults: u32::try_from(max_faults).unwrap_or(u32::MAX),
         turn,
         text_to_speech,
+        tools,
     })
 }
 
@@ -311,6 +317,18 @@ mod tests {
     }
 
     #[test]
+    fn it_may_have_tools() {
+        let tool = "[tool.hours]\ndescription = \"Opening hours.\"\nurl = \"https://shop.example/hours\"";
+        let lines = "tools = [\"hang_up\", \"transfer\", \"hours\"]\ntransfer_to = { sales = \"+15550100\" }";
+        let tools = read(&format!("{lines}\n{tool}")).unwrap().tools;
+        let [ToolSettings::HangUp, ToolSettings::Transfer(people), ToolSettings::Function(hours)] = &tools[..] else {
+            panic!("{tools:?}")
+        };
+        assert_eq!((people.expose()["sales"].as_str(), hours.spec.name.as_str()), ("+15550100", "hours"));
+        assert!(read("").unwrap().tools.is_empty());
+    }
+
+    #[test]
     fn mistakes_are_told() {
         for (lines, told) in [
             ("url = \"ws://example.com/v1\"", "must begin with wss://"),
@@ -324,6 +342,8 @@ mod tests {
             ("temperature = 0.7", "is not taken"),
             ("speed = 4", "speed must be"),
             ("chat = {}", "this kind of agent has no chat"),
+            ("tools = [\"hours\"]", "tools names one that there is not"),
+            ("tools = [\"transfer\"]", "to whom"),
         ] {
             let mistakes = read(lines).unwrap_err();
             assert!(mistakes.contains(told) && !mistakes.contains("secret"), "{lines}: {mistakes}");

@@ -75,6 +75,8 @@ pub(super) struct Session {
     asked: u64,
     /// Calls of functions that the server waits for.
     calls: Vec<String>,
+    /// The response that called them said nothing itself, and nothing was said for it since.
+    is_wordless: bool,
     own_words: Option<OwnWords>,
     keys: String,
     keys_by: Option<Instant>,
@@ -130,6 +132,7 @@ impl Session {
             asks,
             asked: 0,
             calls: Vec::new(),
+            is_wordless: false,
             own_words: None,
             keys: String::new(),
             keys_by: None,

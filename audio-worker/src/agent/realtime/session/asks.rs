@@ -106,19 +106,29 @@ impl Session {
             Some(prompt) => self.want(Ask::of(What::Say(prompt.clone()))),
             None => {
                 let reason = "the caller says nothing any more".to_owned();
-                let then = Some(Act::Hangup { reason, after_playback: true });
-                if self.script.goodbye.is_empty() {
-                    self.ending = then;
-                } else {
-                    self.want(Ask { then, ..Ask::of(What::Say(self.script.goodbye.clone())) });
-                }
+                self.take_leave(Act::Hangup { reason, after_playback: true });
             }
         }
     }
 
+    /// The call ends after the goodbye.
+    fn take_leave(&mut self, ending: Act) {
+        if self.script.goodbye.is_empty() {
+            self.ending = Some(ending);
+        } else {
+            self.want(Ask { then: Some(ending), ..Ask::of(What::Say(self.script.goodbye.clone())) });
+        }
+    }
+
+    fn takes_leave(&self) -> bool {
+        let being_made = self.response.iter().filter(|response| !response.is_void);
+        let mut asks = self.asks.iter().chain(being_made.filter_map(|response| response.ask.as_ref()));
+        self.ending.is_some() || asks.any(|ask| ask.then.is_some())
+    }
+
     /// A function takes its time.
     pub(super) fn on_filler(&mut self, text: String) {
-        if !self.calls.is_empty() {
+        if !self.calls.is_empty() && std::mem::take(&mut self.is_wordless) {
             self.want(Ask::of(What::Fill(text)));
         }
     }
@@ -134,6 +144,10 @@ impl Session {
             self.send(wire::message(Role::System, &format!("The function {name}, called before, answered: {answer}")));
         }
         match deed {
+            Some(ending @ Act::Hangup { .. }) if std::mem::take(&mut self.is_wordless) => {
+                self.asks.clear();
+                self.take_leave(ending);
+            }
             Some(ending @ (Act::Hangup { .. } | Act::Transfer { .. } | Act::Fail { .. })) => {
                 self.asks.clear();
                 self.ending = Some(ending);
@@ -141,7 +155,7 @@ impl Session {
             Some(act) => self.act(act),
             None => {}
         }
-        if self.calls.is_empty() && self.ending.is_none() {
+        if self.calls.is_empty() && !self.takes_leave() {
             self.asks.retain(|ask| !matches!(ask.what, What::Fill(_)));
             self.want(Ask::of(What::Answer));
         }

@@ -244,6 +244,7 @@ impl Session {
             }
             self.ending = response.ask.and_then(|ask| ask.then).or(self.ending.take());
         }
+        self.is_wordless = !response.has_sound;
         for call in done.calls {
             self.calls.push(call.id.clone());
             self.out.push_back(Output::Call(call));

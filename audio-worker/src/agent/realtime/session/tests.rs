@@ -530,14 +530,15 @@ fn functions_are_called_and_answered_and_what_they_do_comes_last() {
     call.speech(true);
     call.speech(false);
     call.begun("r1");
-    call.sound("r1", "i1", 400, "One moment.");
     call.take_sent();
     let function = json!({"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"});
     call.server(
         json!({"type": "response.done", "response": {"id": "r1", "status": "completed", "output": [function]}}),
     );
     assert_eq!((call.calls.len(), call.calls[0].name.as_str()), (1, "f"));
-    call.input(Input::Filler("Let me see.".to_owned()));
+    for _ in 0..2 {
+        call.input(Input::Filler("Let me see.".to_owned()));
+    }
     assert!(instructions(&call.take_sent()[0]).ends_with("Let me see."));
     call.input(Input::Called { call: "c1", name: "f", answer: "42", deed: None });
     let sent = call.take_sent();
@@ -556,6 +557,31 @@ fn functions_are_called_and_answered_and_what_they_do_comes_last() {
     call.pass(1500);
     assert!(matches!(call.acts.last(), Some(Act::Hangup { .. })), "{:?}", call.acts);
     assert!(!call.kinds().contains(&"response.create".to_owned()));
+}
+
+#[test]
+fn who_hangs_up_without_a_word_says_goodbye_and_who_speaks_needs_no_filler() {
+    let function = json!({"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"});
+    let response = json!({"id": "r1", "status": "completed", "output": [function]});
+    let done = json!({"type": "response.done", "response": response});
+    let deed = || Some(Act::Hangup { reason: "asked".to_owned(), after_playback: true });
+    let mut call = Call::open(script(), SERVER);
+    call.begun("r1");
+    call.server(done.clone());
+    call.take_sent();
+    call.input(Input::Called { call: "c1", name: "f", answer: "done", deed: deed() });
+    let sent = call.take_sent();
+    assert_eq!((sent.len(), instructions(&sent[1]).ends_with("Bye.")), (2, true), "{sent:?}");
+    call.respond("r2", 400, "Bye.");
+    assert!(!matches!(call.acts.last(), Some(Act::Hangup { .. })));
+    call.pass(700);
+    assert_eq!(call.acts.last(), deed().as_ref());
+    let mut call = Call::open(script(), SERVER);
+    call.begun("r1");
+    call.sound("r1", "i1", 400, "I am looking.");
+    call.server(done);
+    call.input(Input::Filler("Let me see.".to_owned()));
+    assert!(call.take_sent().iter().all(|event| event["type"] != "response.create"));
 }
 
 #[test]
