@@ -331,6 +331,37 @@ fn a_stage_may_have_another_one_to_stand_in_for_it() {
 }
 
 #[test]
+fn the_own_stages_of_agents_without_a_pipeline_may_have_one_too() {
+    let backed = |head: &str, stage: &str| {
+        let stage = format!("[agent.a.{stage}]\nfallback_after_ms = 300\n[agent.a.{stage}.fallback]\nmodel = \"m\"");
+        let text = format!("[agent.a]\n{head}\n{stage}\nurl = \"http://spare:8000/v1\"\n");
+        read(&text).remove(0).kind
+    };
+    let spare = |after: Duration, url: &url::Url| (after, url.to_string());
+    let expected = (Duration::from_millis(300), "http://spare:8000/v1".to_owned());
+    let remote = "kind = \"remote\"\nurl = \"http://agent:9000\"";
+    for (head, stage) in [
+        ("kind = \"realtime\"\ninstructions = \"x\"\nkey = \"SPEECH_KEY\"", "text_to_speech"),
+        (remote, "text_to_speech"),
+        (remote, "speech_to_text"),
+    ] {
+        let kind = backed(head, stage);
+        let voice = match &kind {
+            Kind::Realtime(settings) => settings.text_to_speech.as_ref(),
+            Kind::Remote(settings) => settings.text_to_speech.as_ref(),
+            Kind::Echo | Kind::Survey(_) | Kind::Pipeline(_) => panic!("{kind:?}"),
+        };
+        let voice = voice.and_then(|stage| stage.fallback.as_ref()).map(|other| spare(other.after, &other.stage.url));
+        let hearing = match &kind {
+            Kind::Remote(settings) => settings.speech_to_text.as_ref().and_then(|stage| stage.fallback.as_ref()),
+            Kind::Realtime(_) | Kind::Echo | Kind::Survey(_) | Kind::Pipeline(_) => None,
+        };
+        let hearing = hearing.map(|other| spare(other.after, &other.stage.url));
+        assert_eq!(voice.or(hearing), Some(expected.clone()), "{head} {stage}");
+    }
+}
+
+#[test]
 fn a_survey_is_read() {
     let agents = read(
         r#"
