@@ -83,13 +83,22 @@ impl Desk {
 
     /// What was said, by whom, and whether it was interrupted.
     async fn transcript(&self, call_sid: &str) -> Vec<(String, String, bool)> {
-        let path = self.transcripts.join(format!("{call_sid}.jsonl"));
-        let read = || std::fs::read_to_string(&path).unwrap_or_default();
-        eventually("the transcript is whole", async || read().contains("\"ended\"")).await;
-        let lines: Vec<Value> = read().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines = self.lines(call_sid).await;
         let said = lines.iter().filter(|line| line["event"] == "said");
         let text = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
         said.map(|line| (text(line, "speaker"), text(line, "text"), line["interrupted"] == true)).collect()
+    }
+
+    /// What it cost, by stage and family.
+    async fn costs(&self, call_sid: &str) -> Value {
+        self.lines(call_sid).await.last().unwrap()["costs"].clone()
+    }
+
+    async fn lines(&self, call_sid: &str) -> Vec<Value> {
+        let path = self.transcripts.join(format!("{call_sid}.jsonl"));
+        let read = || std::fs::read_to_string(&path).unwrap_or_default();
+        eventually("the transcript is whole", async || read().contains("\"ended\"")).await;
+        read().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Ends it all; every session was as published.
@@ -316,7 +325,9 @@ async fn an_agent_with_a_voice_of_its_own_takes_its_leave() {
         ..openai::Script::default()
     };
     let voice = OpenAi::start(script).await.unwrap();
-    let more = "give_up = \"I am sorry. Goodbye.\"\n[agent.desk.text_to_speech]\nmodel = \"m\"\n";
+    // The first is not there; the other stands in for it.
+    let more = "give_up = \"I am sorry. Goodbye.\"\n[agent.desk.text_to_speech]\nmodel = \"m\"\n\
+                url = \"http://127.0.0.1:9/v1\"\n[agent.desk.text_to_speech.fallback]\nmodel = \"m\"\n";
     let script = Script { key: Some("another".to_owned()), ..saying("", Vec::new()) };
     let desk = Desk::with_voice("voice", more, script, &voice.base()).await;
     let (phone, verbs) = desk.ended().await;
@@ -328,6 +339,10 @@ async fn an_agent_with_a_voice_of_its_own_takes_its_leave() {
         .filter(|frame| signal::tone_share(frame, 700.0) > 0.6 && frame[0..80].iter().any(|s| *s > 2000));
     assert!((900..=1100).contains(&(tone.count() * 20)));
     assert_eq!(desk.transcript(&call_sid).await, [("agent".to_owned(), "I am sorry. Goodbye.".to_owned(), false)]);
+    let voices = json!({
+        "stage": "text_to_speech", "provider": "openai", "requests": 2, "failed": 1, "stood_in": 1, "characters": 20,
+    });
+    assert_eq!(desk.costs(&call_sid).await, json!([voices]));
     desk.close().await;
 }
 
@@ -429,6 +444,11 @@ async fn a_function_of_the_users_is_asked_and_the_model_hangs_up_when_all_was_he
     assert_eq!(agents, ["Hello there.", "One moment.", "At nine.", "So long."]);
     let metrics = desk.stack.worker_metrics().await;
     assert_eq!(metrics.of("tandem_worker_tool_calls_total{outcome=\"done\"}"), Some(2.0));
+    // Ten tokens in and twenty out for each of five responses.
+    let all = json!({"stage": "realtime", "provider": "openai", "requests": 5, "tokens_in": 50, "tokens_out": 100});
+    assert_eq!(desk.costs(phone.call_sid()).await, json!([all]));
+    let tokens = "tandem_worker_provider_tokens_total{direction=\"out\",provider=\"openai\",stage=\"realtime\"}";
+    assert_eq!(metrics.of(tokens), Some(100.0));
     // All of each is heard, one after the other; a busy machine puts silence in between.
     let heard: Vec<u8> = phone.into_heard().into_iter().filter(|code| *code != 0xFF).collect();
     let expected: Vec<u8> = [0x2A, 0x33, 0x44, 0x55].into_iter().flat_map(|code| [code; 8000]).collect();

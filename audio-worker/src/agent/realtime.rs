@@ -12,20 +12,20 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use serde_json::json;
 use telemetry::traces::TraceContext;
 use tokio::time::Sleep;
 
 use super::{
-    Act, Agent, AgentStats, CannotSay, Heard, Opening, Report, Speaker, ToolReport,
+    Act, Agent, AgentStats, CannotSay, Heard, Opening, Report, Speaker, Stage, ToolReport,
     text::Text,
     tools::{About, Deed, Outcome, Toolbox},
 };
 use crate::{
+    agents_file::Provider,
     conversation::now,
     dsp::{ResampleError, SampleRate, mulaw},
     ears::{self, Ears, echo::EchoGuard},
-    provider::{Sound, Streaming, TextToSpeech, http::Client},
+    provider::{Sound, Streaming, TextToSpeech, http::Client, meter::Meter},
     traces::TurnSpans,
     turn_taking,
 };
@@ -97,6 +97,9 @@ pub struct Realtime {
     line: Line,
     ears: Ears,
     echo: EchoGuard,
+    meter: Meter,
+    /// Of the persona, metered for this call; and what it is saying.
+    own_voice: Option<Arc<dyn TextToSpeech>>,
     voice: Option<Streaming<Sound>>,
     working: Vec<Working>,
     pcm: Vec<i16>,
@@ -123,14 +126,6 @@ impl Realtime {
     pub fn new(persona: Arc<Persona>, opening: &Opening) -> Result<Self, ResampleError> {
         let language = if opening.language.is_empty() { &persona.language } else { &opening.language };
         let parameters = opening.parameters.expose();
-        let tools = persona.tools.specs().iter().map(|tool| {
-            json!({
-                "type": "function",
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": tool.parameters,
-            })
-        });
         let script = Script {
             instructions: persona.instructions.fill(parameters),
             greeting: persona.greeting.fill(parameters),
@@ -140,13 +135,15 @@ impl Realtime {
             goodbye: persona.goodbye.fill(parameters),
             give_up: persona.give_up.fill(parameters),
             language: language.clone(),
-            tools: tools.collect(),
+            tools: persona.tools.specs().iter().map(wire::tool).collect(),
             turn: persona.turn.clone(),
             max_faults: persona.max_faults,
             patience: persona.patience,
             has_voice: persona.voice.is_some(),
         };
-        if let Some(voice) = &persona.voice {
+        let own = persona.voice.as_ref();
+        let own_voice = own.map(|own| own.metered(&opening.meter).unwrap_or_else(|| Arc::clone(own)));
+        if let Some(voice) = &own_voice {
             voice.warm();
         }
         Ok(Self {
@@ -156,6 +153,8 @@ impl Realtime {
             line: Line::new(),
             ears: Ears::new(ears::turn_detector()),
             echo: EchoGuard::default(),
+            meter: opening.meter.clone(),
+            own_voice,
             voice: None,
             working: Vec::new(),
             pcm: Vec::new(),
@@ -175,7 +174,7 @@ impl Realtime {
                 Output::Close => self.line.close(),
                 Output::Send(text) => self.line.send(text),
                 Output::Speak(text) => {
-                    self.voice = self.persona.voice.as_ref().map(|voice| voice.speak(&text, &self.language));
+                    self.voice = self.own_voice.as_ref().map(|voice| voice.speak(&text, &self.language));
                 }
                 Output::Hush => self.voice = None,
                 Output::Call(call) => {
@@ -186,6 +185,7 @@ impl Realtime {
                         self.session.handle(Input::Filler(filler), now());
                     }
                 }
+                Output::Cost(cost) => self.meter.add(Stage::Realtime, Provider::OpenAi.name(), &cost),
                 Output::Act(act) => {
                     self.trace(&act);
                     return Some(act);
@@ -362,7 +362,11 @@ impl Agent for Realtime {
         if lost_ms > 0 {
             tracing::info!(lost_ms, "of the caller's sound some came while there was no realtime server");
         }
-        self.session.leave(now())
+        let reports = self.session.leave(now());
+        // What is left is what it cost; and a voice that is given up costs as well.
+        while self.carry_out().is_some() {}
+        self.voice = None;
+        reports
     }
 
     fn stats(&self) -> AgentStats {

@@ -106,8 +106,7 @@ fn cast(talk: &file::Talk, language: &str, client: &Client) -> Result<Arc<Cast>,
 
 fn speaking(settings: &RealtimeSettings, language: &str, client: &Client) -> Result<Arc<realtime::Persona>, String> {
     let server = realtime::Server::new(&settings.url, settings.key.as_ref(), settings.patience);
-    let voice = settings.text_to_speech.as_ref().map(|stage| voice(stage, client)).transpose();
-    let voice = voice.map_err(|error| error.to_string())?;
+    let voice = own_voice(settings.text_to_speech.as_ref(), client).map_err(|error| error.to_string())?;
     Ok(Arc::new(realtime::Persona {
         client: client.clone(),
         server: server.map_err(|error| error.to_string())?,
@@ -123,9 +122,18 @@ fn speaking(settings: &RealtimeSettings, language: &str, client: &Client) -> Res
         max_faults: settings.max_faults,
         turn: settings.turn.clone(),
         language: language.to_owned(),
-        voice: voice.map(|voice| Arc::new(CachedVoice::new(voice)) as Arc<dyn TextToSpeech>),
+        voice,
         tools: Arc::new(Toolbox::of_file(&settings.tools, client)),
     }))
+}
+
+/// The voice of an agent that needs none for what it mostly says.
+fn own_voice(
+    stage: Option<&StageSettings<file::Voice>>,
+    client: &Client,
+) -> Result<Option<Arc<dyn TextToSpeech>>, SettingsError> {
+    let chain = stage.map(|stage| chain(Stage::TextToSpeech, stage, client, voice)).transpose()?;
+    Ok(chain.map(|chain| Arc::new(CachedVoice::new(Arc::new(chain))) as Arc<dyn TextToSpeech>))
 }
 
 /// Who does the work of a stage, and who stands in for it.
@@ -154,18 +162,11 @@ fn service(settings: &RemoteSettings, name: &str, language: &str, client: &Clien
         .map(|stage| chain(Stage::SpeechToText, stage, client, hearing))
         .transpose()
         .map_err(wrong)?;
-    let speaking = settings
-        .text_to_speech
-        .as_ref()
-        .map(|stage| chain(Stage::TextToSpeech, stage, client, voice))
-        .transpose()
-        .map_err(wrong)?;
-    let speaking = speaking.map(|voice| Arc::new(CachedVoice::new(Arc::new(voice))) as Arc<dyn TextToSpeech>);
     Ok(Arc::new(Service::new(
         (name, language),
         settings.clone(),
         recogniser.map(|chain| Arc::new(chain) as Arc<dyn SpeechToText>),
-        speaking,
+        own_voice(settings.text_to_speech.as_ref(), client).map_err(wrong)?,
     )?))
 }
 

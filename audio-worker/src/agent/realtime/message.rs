@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::wire::Call;
 use crate::{
     agent::Act,
-    provider::{ProviderError, Sound},
+    provider::{ProviderError, Sound, meter::Cost},
     turn_taking,
 };
 
@@ -59,6 +59,8 @@ pub(super) enum Output {
     Hush,
     /// Call a function.
     Call(Call),
+    /// A response is over, and cost this.
+    Cost(Cost),
 }
 
 /// What an agent says and how it behaves, for one call.

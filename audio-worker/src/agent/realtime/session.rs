@@ -26,11 +26,13 @@ use crate::{
 
 mod asks;
 mod caller;
+mod costs;
 mod events;
 mod floor;
 mod turns;
 
 use asks::{Ask, OwnWords, What};
+use costs::{End, Open};
 use events::Link;
 use floor::Cut;
 use turns::Turns;
@@ -68,6 +70,7 @@ pub(super) struct Session {
     cut: Option<Cut>,
     playback: Playback,
     response: Option<asks::Response>,
+    open: Open,
     /// Responses of which nothing is wanted any more, the newest last.
     void: VecDeque<String>,
     asks: VecDeque<Ask>,
@@ -128,6 +131,7 @@ impl Session {
             cut: None,
             playback: Playback::default(),
             response: None,
+            open: Open::new(),
             void: VecDeque::new(),
             asks,
             asked: 0,
@@ -230,7 +234,7 @@ impl Session {
         Ok(())
     }
 
-    /// The call is over: what was heard of what is being said.
+    /// The call is over: what was heard of what is being said. What it cost is still to be polled.
     pub(super) fn leave(&mut self, now: Instant) -> Vec<Report> {
         self.now = self.now.max(now);
         if self.cut.is_none() {
@@ -238,8 +242,10 @@ impl Session {
         }
         self.link = Link::Down;
         self.settle();
-        let reports = self.out.drain(..);
-        reports
+        self.end_open(End::GivenUp);
+        let rest;
+        (self.out, rest) = self.out.drain(..).partition(|output| matches!(output, Output::Cost(_)));
+        rest.into_iter()
             .filter_map(|output| if let Output::Act(Act::Report(report)) = output { Some(report) } else { None })
             .collect()
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::settings::{Detection, Eagerness, Model, WireFormat};
-use crate::provider::Role;
+use crate::provider::{Role, ToolSpec};
 
 /// Calls of functions that are taken from one response; a model asks for one or two.
 const MAX_CALLS: usize = 8;
@@ -62,13 +62,15 @@ pub(super) struct Place {
 }
 
 /// The end of a response.
-#[derive(Debug, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Done {
     pub(super) response: String,
     /// It was made as far as it goes; false when it failed, with why.
     pub(super) failure: Option<Failure>,
     /// It was given up before its end.
     pub(super) is_cancelled: bool,
+    /// Tokens that it read and wrote, where the server says so.
+    pub(super) usage: Option<(u64, u64)>,
     pub(super) calls: Vec<Call>,
 }
 
@@ -132,6 +134,8 @@ struct Response {
     status_details: Option<Details>,
     #[serde(default)]
     output: Option<Vec<Value>>,
+    #[serde(default)]
+    usage: Value,
 }
 
 #[derive(Deserialize)]
@@ -210,7 +214,9 @@ impl Response {
             Call { id: text("call_id"), name: text("name"), arguments: text("arguments") }
         });
         let (calls, is_cancelled) = (calls.collect(), status == "cancelled");
-        Done { response: self.id.unwrap_or_default(), failure, is_cancelled, calls }
+        let tokens = |name: &str| self.usage[name].as_u64();
+        let usage = tokens("input_tokens").zip(tokens("output_tokens"));
+        Done { response: self.id.unwrap_or_default(), failure, is_cancelled, usage, calls }
     }
 }
 
@@ -273,6 +279,11 @@ pub(super) fn session(model: &Model, instructions: &str, language: &str, tools: 
         set(&mut session, "tool_choice", Some("auto".into()));
     }
     json!({"type": "session.update", "event_id": SESSION, "session": session}).to_string()
+}
+
+/// A function that the model may call.
+pub(super) fn tool(ToolSpec { name, description, parameters }: &ToolSpec) -> Value {
+    json!({"type": "function", "name": name, "description": description, "parameters": parameters})
 }
 
 fn set(object: &mut Value, name: &str, value: Option<Value>) {

@@ -1,6 +1,6 @@
 //! What is wanted of the server, one response after the other; functions that it wants called; and words of our own.
 
-use super::{Link, Output, Session, wire};
+use super::{Link, Output, Session, costs::End, wire};
 use crate::{
     agent::{Act, Report, Stage, realtime::codec::PER_MS, realtime::playback::Playback},
     provider::{ProviderError, Role, Sound},
@@ -204,6 +204,7 @@ impl Session {
         self.link = Link::Down;
         self.settle();
         self.hush();
+        self.end_open(End::GivenUp);
         self.out.push_back(Output::Close);
         self.asks.clear();
         self.calls.clear();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Ask, Output, Session, Turns, What,
     asks::Response,
+    costs::End,
     wire::{self, Done, Event, Failure, Place},
 };
 use crate::{
@@ -98,6 +99,7 @@ impl Session {
     }
 
     fn on_event(&mut self, event: Event) {
+        self.count(&event);
         match event {
             Event::SpeechStarted => self.on_speech_started(),
             Event::SpeechStopped => self.on_speech_stopped(),
@@ -278,6 +280,9 @@ impl Session {
             }
             _ if has_failed || (failure.is_servers() && self.response.is_some()) => {
                 let response = self.response.take();
+                if has_failed && response.as_ref().is_some_and(|response| response.id.is_none()) {
+                    self.tell_cost(End::Failed, None, false);
+                }
                 if response.is_some_and(|response| !response.is_void) {
                     self.on_no_response(failure);
                 }
@@ -326,6 +331,7 @@ impl Session {
         if !is_expired {
             self.fault(error.kind, &error.detail, false);
         }
+        self.end_open(if is_expired { End::GivenUp } else { End::Failed });
         // What came of the session is said to its end, and belongs to the next one's history from then on.
         self.link = Link::Waiting(self.now);
         self.playback.end(None);

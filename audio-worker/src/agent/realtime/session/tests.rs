@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     agent::realtime::settings::WireFormat,
     dsp::SampleRate,
-    provider::{Fault, ProviderError, Sound},
+    provider::{Fault, ProviderError, Sound, meter::Cost},
 };
 
 const SILENCE_PROMPT: Duration = Duration::from_secs(8);
@@ -53,6 +53,7 @@ struct Call {
     closed: u32,
     spoken: Vec<String>,
     calls: Vec<wire::Call>,
+    costs: Vec<Cost>,
     /// Of the utterance that plays: its number, what was given and what was played of it, ms.
     utterance: u64,
     is_playing: bool,
@@ -76,6 +77,7 @@ impl Call {
             closed: 0,
             spoken: Vec::new(),
             calls: Vec::new(),
+            costs: Vec::new(),
             utterance: 0,
             is_playing: false,
             given_ms: 0,
@@ -112,6 +114,7 @@ impl Call {
                     Output::Send(text) => self.sent.push(serde_json::from_str(&text).unwrap()),
                     Output::Speak(text) => self.spoken.push(text),
                     Output::Call(call) => self.calls.push(call),
+                    Output::Cost(cost) => self.costs.push(cost),
                     Output::Hush => {}
                     Output::Act(act) => {
                         if act == Act::Interrupt {
@@ -749,4 +752,44 @@ fn what_was_heard_at_the_end_of_a_call_is_told() {
     let text = "aaaa bbbb".to_owned();
     assert_eq!(reports, [Report::Said { by: Speaker::Agent, text, is_final: true, interrupted: true }]);
     assert!(call.now > call.start);
+}
+
+#[test]
+fn every_response_is_paid_for_once_however_it_ends() {
+    let one = Cost { requests: 1, ..Cost::default() };
+    let mut call = Call::open(script(), SERVER);
+    let usage = json!({"input_tokens": 7, "output_tokens": 9});
+    call.begun("r1");
+    call.sound("r1", "i1", 100, "One.");
+    call.server(json!({"type": "response.done", "response": {"id": "r1", "status": "completed", "usage": usage}}));
+    call.respond("r2", 100, "Two.");
+    call.begun("r3");
+    call.speech(true);
+    call.done("r3", "cancelled");
+    call.speech(false);
+    call.begun("r4");
+    call.done("r4", "failed");
+    let answered = Cost { tokens_in: 7, tokens_out: 9, ..one };
+    let unknown = Cost { without_usage: 1, ..one };
+    let given_up = Cost { given_up: 1, ..unknown };
+    assert_eq!(call.costs, [answered, unknown, given_up, Cost { failed: 1, ..one }]);
+    // The apology was asked for; neither its end nor that of another is told any more.
+    call.costs.clear();
+    call.begun("r5");
+    call.sound("r5", "i5", 1000, "Alas.");
+    call.lose(Fault::Failed);
+    assert_eq!(call.costs, [Cost { failed: 1, ..unknown }]);
+    call.costs.clear();
+    call.input(Input::Opened);
+    call.begun("r6");
+    assert!(call.session.leave(call.now).len() <= 1 && call.costs.is_empty());
+    call.drain();
+    assert_eq!(call.costs, [given_up]);
+    // One that the server does not take is asked for all the same.
+    let mut call = Call::open(script(), SERVER);
+    call.session.say("Ho.").unwrap();
+    call.drain();
+    let error = json!({"type": "invalid_request_error", "code": "invalid_value", "event_id": "response-1"});
+    call.server(json!({"type": "error", "error": error}));
+    assert_eq!(call.costs, [Cost { failed: 1, ..one }]);
 }

@@ -40,7 +40,16 @@ fn the_end_of_a_response_tells_its_calls_and_why_it_failed() {
         "output": [{"type": "message"}, {"type": "function_call", "call_id": "c", "name": "n", "arguments": "{}"}]}}"#;
     let call = Call { id: "c".to_owned(), name: "n".to_owned(), arguments: "{}".to_owned() };
     let expected = Done { response: "r".to_owned(), calls: vec![call], ..Done::default() };
-    assert_eq!(Event::read(done), Ok(Event::Done(expected)));
+    assert_eq!(Event::read(done), Ok(Event::Done(expected.clone())));
+    for (usage, tokens) in [
+        (r#"{"input_tokens": 7, "output_tokens": 9, "total_tokens": 16}"#, Some((7, 9))),
+        (r#"{"output_tokens": 9}"#, None),
+        ("null", None),
+        ("[]", None),
+    ] {
+        let done = done.replace(r#""id": "r""#, &format!(r#""id": "r", "usage": {usage}"#));
+        assert_eq!(Event::read(&done), Ok(Event::Done(Done { usage: tokens, ..expected.clone() })), "{usage}");
+    }
     let failed = r#"{"type": "response.done", "response": {"id": "r", "status": "failed", "status_details":
         {"type": "failed", "error": {"type": "server_error", "code": "x y, what was said"}}}}"#;
     let Ok(Event::Done(Done { failure: Some(failure), .. })) = Event::read(failed) else { panic!() };
