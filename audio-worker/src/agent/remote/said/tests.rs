@@ -1,3 +1,5 @@
+//! What a remote agent says, through interruptions, holds and reports of what was heard, in virtual time.
+
 #![expect(clippy::disallowed_methods, reason = "virtual time has to begin at some moment")]
 
 use bytes::Bytes;
