@@ -20,6 +20,8 @@ pub struct Breaker {
     state: State,
     /// Trials so far, so that none is taken for another.
     trials: u64,
+    /// Faults so far, whether they changed anything or not.
+    faults: u64,
 }
 
 /// A permission to ask. What becomes of the request is told with it, once.
@@ -111,6 +113,7 @@ impl Breaker {
                 PAUSE
             }
         };
+        self.faults += 1;
         let pause = match self.state {
             State::Closed { faults } => {
                 let faults = faults + 1;
@@ -135,6 +138,11 @@ impl Breaker {
         {
             self.state = State::Open { until: now, pause };
         }
+    }
+
+    /// Faults since it was made.
+    pub const fn faults(&self) -> u64 {
+        self.faults
     }
 
     /// True unless it is closed.

@@ -92,15 +92,24 @@ impl SpeechToText for Chain<dyn SpeechToText> {
         self.members.iter().any(|member| member.provider.wants_native())
     }
 
-    /// The first that is not left alone, and can.
+    /// The first that is not left alone, and can; when all are left alone, the first that can.
     fn listen(&self, language: &str, earlier: Bytes) -> Option<Box<dyn Listening>> {
         let moment = now();
-        self.members.iter().find_map(|Member { provider, place }| {
-            let asking = place.ask(moment)?;
-            let heard = earlier.len();
+        let begin = |provider: &Arc<dyn SpeechToText>, asking| {
             let session = provider.listen(language, earlier.clone())?;
-            Some(Box::new(Listened::begin(session, asking, heard, &self.meter)) as Box<dyn Listening>)
-        })
+            let listened = Listened::begin(session, asking, earlier.len(), &self.meter);
+            Some(Box::new(listened) as Box<dyn Listening>)
+        };
+        let mut is_anyone_there = false;
+        let listening = self.members.iter().find_map(|Member { provider, place }| {
+            let asking = place.ask(moment)?;
+            is_anyone_there = true;
+            begin(provider, asking)
+        });
+        if is_anyone_there {
+            return listening;
+        }
+        self.members.iter().find_map(|Member { provider, place }| begin(provider, place.insist()))
     }
 
     fn warm(&self) {

@@ -14,6 +14,9 @@ pub trait Listening: Send {
     /// recogniser.
     fn finalize(&mut self);
 
+    /// It is given up since it does not do what it should; whoever keeps account of it is told before it is dropped.
+    fn lost(&mut self, _error: &ProviderError) {}
+
     /// What was understood next. After an error nothing follows, and it must not be asked again.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Recognised, ProviderError>>;
 }

@@ -78,13 +78,15 @@ impl Places {
 impl Place {
     /// A permission to ask; `None` while it is left alone.
     pub(super) fn ask(self: &Arc<Self>, now: Instant) -> Option<Asking> {
-        let pass = self.breaker().ask(now)?;
-        Some(Asking { place: Arc::clone(self), pass, progress: Progress::Asked })
+        let mut breaker = self.breaker();
+        let pass = breaker.ask(now)?;
+        Some(Asking { place: Arc::clone(self), pass, progress: Progress::Asked, faults: breaker.faults() })
     }
 
     /// The same when there is nobody else to ask.
     pub(super) fn insist(self: &Arc<Self>) -> Asking {
-        Asking { place: Arc::clone(self), pass: Pass::Usual, progress: Progress::Asked }
+        let faults = self.breaker().faults();
+        Asking { place: Arc::clone(self), pass: Pass::Usual, progress: Progress::Asked, faults }
     }
 
     /// True while it is left alone.
@@ -123,6 +125,8 @@ pub(super) struct Asking {
     place: Arc<Place>,
     pass: Pass,
     progress: Progress,
+    /// Faults at the place before it was asked.
+    faults: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +163,14 @@ impl Asking {
         if std::mem::replace(&mut self.progress, Progress::Settled) != Progress::Settled {
             let change = self.place.breaker().failed(self.pass, error.kind, now);
             self.place.tell(change, Some(error));
+        }
+    }
+
+    /// Nobody needs it any more, and its first piece may be long ago: that it was well says something only when nothing
+    /// has failed at the place meanwhile.
+    pub(super) fn released(&mut self) {
+        if self.progress == Progress::Answered && self.place.breaker().faults() != self.faults {
+            self.progress = Progress::Settled;
         }
     }
 

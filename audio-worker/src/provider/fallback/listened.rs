@@ -32,11 +32,16 @@ impl Listened {
             cost: Cost { requests: 1, ..Cost::default() },
             has_usage: false,
             usage: None,
-            // It hears, whether it tells anything or not.
-            has_given: true,
+            // Once it tells anything; what fails before was never begun.
+            has_given: false,
             end: End::Ended,
         };
         Self { session, asking, bill, heard: heard as u64 }
+    }
+
+    fn failed(&mut self, error: &ProviderError) {
+        self.asking.failed(error, now());
+        self.bill.end = End::Failed;
     }
 }
 
@@ -53,19 +58,25 @@ impl Listening for Listened {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Recognised, ProviderError>> {
         let recognised = self.session.poll(cx);
         match &recognised {
-            Poll::Ready(Ok(_)) => self.asking.answered(),
-            Poll::Ready(Err(error)) => {
-                self.asking.failed(error, now());
-                self.bill.end = End::Failed;
+            Poll::Ready(Ok(_)) => {
+                self.bill.has_given = true;
+                self.asking.answered();
             }
+            Poll::Ready(Err(error)) => self.failed(error),
             Poll::Pending => {}
         }
         recognised
+    }
+
+    fn lost(&mut self, error: &ProviderError) {
+        self.session.lost(error);
+        self.failed(error);
     }
 }
 
 impl Drop for Listened {
     fn drop(&mut self) {
         self.bill.cost.audio_ms = self.heard / PER_MS;
+        self.asking.released();
     }
 }

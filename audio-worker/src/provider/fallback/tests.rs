@@ -203,6 +203,10 @@ impl Pair {
         (self.first.asked.load(Ordering::Relaxed), self.second.asked.load(Ordering::Relaxed))
     }
 
+    fn listen(&self) -> Box<dyn Listening> {
+        self.chains.ears.listen("en", Bytes::new()).unwrap()
+    }
+
     fn is_open(&self) -> bool {
         self.places[0].is_open()
     }
@@ -389,7 +393,7 @@ async fn whoever_is_left_alone_is_not_listened_through() {
         }
     };
     assert_eq!([(); 4].map(|()| listen()), ["Ready(Err", "Ready(Err", "Ready(Err", "second"]);
-    assert_eq!(pair.cost("openai"), Cost { requests: 3, failed: 3, audio_ms: 3 * 120, ..Cost::default() });
+    assert_eq!(pair.cost("openai"), Cost { requests: 3, failed: 3, ..Cost::default() });
     assert_eq!(pair.cost("google"), Cost { requests: 1, audio_ms: 120, ..Cost::default() });
     // A trial that hears nothing leaves the place to the next one.
     sleep(Duration::from_secs(5)).await;
@@ -398,4 +402,66 @@ async fn whoever_is_left_alone_is_not_listened_through() {
     assert!(pair.is_open());
     *pair.first.plan.lock().unwrap() = Plan::Answers(ms(0));
     assert_eq!((listen().as_str(), pair.is_open()), ("first", false));
+}
+
+/// The first three sessions of a pair whose first provider cannot be reached.
+fn after_three_faults() -> (Pair, Context<'static>) {
+    let pair = between(Stage::SpeechToText, Plan::Fails(Fault::Unreachable, ms(0)), Plan::Answers(ms(0)));
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    for _ in 0..3 {
+        assert!(pair.listen().poll(&mut cx).is_ready());
+    }
+    assert!(pair.is_open());
+    (pair, cx)
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_are_left_alone_one_listens_all_the_same() {
+    let (pair, mut cx) = after_three_faults();
+    *pair.second.plan.lock().unwrap() = Plan::Fails(Fault::Denied, ms(0));
+    assert!(pair.listen().poll(&mut cx).is_ready());
+    assert!(pair.places[1].is_open());
+    *pair.first.plan.lock().unwrap() = Plan::Answers(ms(0));
+    assert!(matches!(pair.listen().poll(&mut cx), Poll::Ready(Ok(_))));
+    assert!(!pair.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_listened_long_ago_does_not_say_that_it_answers() {
+    let (pair, mut cx) = after_three_faults();
+    sleep(Duration::from_secs(5)).await;
+    *pair.first.plan.lock().unwrap() = Plan::Answers(ms(0));
+    let mut old = pair.listen();
+    assert!(matches!(old.poll(&mut cx), Poll::Ready(Ok(_))));
+    assert!(!pair.is_open());
+    *pair.first.plan.lock().unwrap() = Plan::Fails(Fault::Unreachable, ms(0));
+    for _ in 0..3 {
+        assert!(pair.listen().poll(&mut cx).is_ready());
+    }
+    drop(old);
+    assert!(pair.is_open(), "a caller who hangs up is no answer");
+    // A whole session without faults is one.
+    sleep(Duration::from_secs(5)).await;
+    for plan in [Plan::Answers(ms(0)), Plan::Fails(Fault::Failed, ms(0)), Plan::Fails(Fault::Failed, ms(0))] {
+        *pair.first.plan.lock().unwrap() = plan;
+        assert!(pair.listen().poll(&mut cx).is_ready());
+    }
+    *pair.first.plan.lock().unwrap() = Plan::Answers(ms(0));
+    assert!(pair.listen().poll(&mut cx).is_ready());
+    *pair.first.plan.lock().unwrap() = Plan::Fails(Fault::Failed, ms(0));
+    assert!(pair.listen().poll(&mut cx).is_ready());
+    assert!(!pair.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_given_up_for_its_silence_counts_as_a_fault() {
+    let pair = between(Stage::SpeechToText, Plan::Answers(ms(0)), Plan::Silent);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    for _ in 0..3 {
+        let mut session = pair.listen();
+        assert!(session.poll(&mut cx).is_ready() && !pair.is_open());
+        session.lost(&ProviderError { kind: Fault::Timeout, detail: String::new() });
+    }
+    assert!(pair.is_open());
+    assert_eq!(pair.cost("openai"), Cost { requests: 3, failed: 3, ..Cost::default() });
 }
