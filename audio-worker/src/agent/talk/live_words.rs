@@ -127,6 +127,8 @@ pub(super) struct LiveWords {
     session: Option<Box<dyn Listening>>,
     /// The place of the call at which the session began.
     base: u64,
+    /// The place up to which there was sound when it began; it owes nothing earlier.
+    begun: u64,
     /// The place up to which there is sound.
     fed: u64,
     /// The place of the caller's last sound, and when that was.
@@ -138,6 +140,8 @@ pub(super) struct LiveWords {
     /// When a lost session may be begun anew, and the pause after that; no more when never.
     again: Option<Instant>,
     pause: Duration,
+    /// A session ended with what does not pass by itself. One more is begun, since another recogniser may take it.
+    refused: bool,
     /// A session was lost in this turn.
     lost: bool,
     told: VecDeque<Told>,
@@ -158,6 +162,7 @@ impl LiveWords {
             settings,
             session: Some(session),
             base: 0,
+            begun: 0,
             fed: 0,
             voice: (0, None),
             kept: VecDeque::new(),
@@ -165,6 +170,7 @@ impl LiveWords {
             asked: None,
             again: Some(at),
             pause: PAUSE,
+            refused: false,
             lost: false,
             told: VecDeque::new(),
         })
@@ -303,7 +309,9 @@ impl LiveWords {
     /// The session is over.
     fn on_lost(&mut self, error: ProviderError, at: Instant) {
         (self.session, self.lost) = (None, true);
-        self.again = self.again.filter(|_| error.kind.is_passing());
+        if !error.kind.is_passing() && std::mem::replace(&mut self.refused, true) {
+            self.again = None;
+        }
         self.tell(Told::Fault(error));
         if self.again.is_some_and(|again| again <= at) {
             self.begin_anew(at);
@@ -312,7 +320,7 @@ impl LiveWords {
 
     fn begin_anew(&mut self, at: Instant) {
         let earlier = bytes::Bytes::copy_from_slice(self.kept.make_contiguous());
-        self.base = self.fed - earlier.len() as u64;
+        (self.base, self.begun) = (self.fed - earlier.len() as u64, self.fed);
         self.again = Some(at + self.pause);
         self.pause = (self.pause * 2).min(MAX_PAUSE);
         self.session = self.recogniser.listen(&self.language, earlier);
@@ -345,9 +353,11 @@ impl LiveWords {
                 // It has not got there: silence is not what it heard, and what a lost session heard may be half of it.
                 let is_half = is_behind && (self.lost || words.is_empty());
                 let _ = asked.answer.send(Some(words).filter(|_| asked.probe || !is_half));
-                if self.understood.newest_to() * PER_MS + FAR_BEHIND < asked.to {
+                if (self.understood.newest_to() * PER_MS).max(self.begun) + FAR_BEHIND < asked.to {
                     let what = "nothing was understood for 5 s".to_owned();
-                    self.on_lost(ProviderError { kind: Fault::Timeout, detail: what }, at);
+                    let error = ProviderError { kind: Fault::Timeout, detail: what };
+                    session.lost(&error);
+                    self.on_lost(error, at);
                 }
             }
             Step::Waiting(_) | Step::Asked(_) => self.asked = Some(asked),

@@ -14,6 +14,7 @@ struct Line {
     sessions: Vec<usize>,
     fed: usize,
     finalized: u32,
+    given_up: u32,
     due: VecDeque<Result<Recognised, ProviderError>>,
 }
 
@@ -41,6 +42,10 @@ impl Listening for Session {
 
     fn finalize(&mut self) {
         self.0.lock().unwrap().finalized += 1;
+    }
+
+    fn lost(&mut self, _: &ProviderError) {
+        self.0.lock().unwrap().given_up += 1;
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<Result<Recognised, ProviderError>> {
@@ -223,10 +228,30 @@ fn pauses_grow_and_a_refusal_is_for_good() {
         call.poll();
     }
     assert_eq!(pauses, [0, 5, 10, 20, 40, 60, 60]);
+    // A refusal is one of two recognisers: whoever is next is asked once.
+    let sessions = call.line.lock().unwrap().sessions.len();
+    call.due(Err(lost(Fault::Denied)));
+    call.poll();
+    call.at = call.live.deadline().unwrap();
+    call.poll();
+    assert_eq!(call.line.lock().unwrap().sessions.len(), sessions + 1);
     call.due(Err(lost(Fault::Denied)));
     call.poll();
     call.at += Duration::from_secs(600);
     assert_eq!((call.poll(), call.live.deadline()), (Vec::new(), None));
+    assert_eq!(call.line.lock().unwrap().sessions.len(), sessions + 1);
+}
+
+#[test]
+fn after_the_first_refusal_another_is_asked_at_once() {
+    let mut call = call(LiveSettings::default());
+    call.sound(500, true);
+    for (kind, sessions) in [(Fault::Denied, 2), (Fault::Rejected, 2)] {
+        call.due(Err(lost(kind)));
+        assert_eq!(call.poll(), [Told::Fault(lost(kind))]);
+        assert_eq!(call.line.lock().unwrap().sessions.len(), sessions);
+    }
+    assert_eq!(call.live.deadline(), None);
 }
 
 #[test]
@@ -254,6 +279,17 @@ fn one_that_is_far_behind_has_gone() {
     call.at += Duration::from_millis(300);
     assert!(matches!(&call.poll()[..], [Told::Fault(ProviderError { kind: Fault::Timeout, .. })]));
     assert_eq!((found.try_recv(), call.line.lock().unwrap().sessions.len()), (Ok(None), 2));
+    assert_eq!(call.line.lock().unwrap().given_up, 1);
+    // The next one is not judged by what the one before did not do, but has no more time for its own.
+    for (ms, told, sessions) in [(4000, 0, 2), (2000, 1, 3)] {
+        call.sound(ms, true);
+        call.sound(100, false);
+        let _found = call.ask(false);
+        call.poll();
+        call.at += Duration::from_millis(300);
+        assert_eq!(call.poll().len(), told, "{ms}");
+        assert_eq!(call.line.lock().unwrap().sessions.len(), sessions);
+    }
 }
 
 #[test]
