@@ -16,6 +16,7 @@ use super::{
 };
 use session::Session;
 
+mod language;
 mod message;
 mod recording;
 mod session;
@@ -160,11 +161,11 @@ impl Place {
         self.request(Request::post(as_uri(self.in_language(language).as_str())?))
     }
 
-    /// A tag that the server does not know is its to refuse; without one it takes its own.
+    /// Without a language it takes its own.
     fn in_language(&self, language: &str) -> Url {
         let mut url = self.url.clone();
         if !language.is_empty() {
-            url.query_pairs_mut().append_pair("language", language);
+            url.query_pairs_mut().append_pair("language", &language::known(language));
         }
         url
     }
@@ -213,6 +214,7 @@ mod tests {
         );
         assert_eq!(stream.headers()[header::AUTHORIZATION], "Token a-key");
         assert!(stream.headers()[header::AUTHORIZATION].is_sensitive());
+        assert!(place.recording("nb-NO").unwrap().uri().query().unwrap().ends_with("&language=no"));
         let recording = place.recording("").unwrap();
         let expected = "https://api.eu.deepgram.com/v1/listen?mip_opt_out=true&model=nova-3&punctuate=true&keyterm=Tandem+exchange";
         assert_eq!(recording.uri().to_string(), expected);
