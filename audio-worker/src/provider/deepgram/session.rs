@@ -130,17 +130,42 @@ async fn converse(
         opened = websocket::open(client, request, limit) => opened?,
         () = events.closed() => return Ok(()),
     };
-    let (mut sink, mut stream) = socket.split();
+    let (sink, stream) = socket.split();
+    converse_over(sink, stream, earlier, sending, events).await
+}
+
+/// Ends [`CLOSE_LIMIT`] after the session at the latest.
+async fn converse_over(
+    sink: impl Sink<Message, Error = SocketError> + Unpin,
+    stream: impl Stream<Item = Result<Message, SocketError>> + Unpin,
+    earlier: Bytes,
+    sending: Sending,
+    events: &Events,
+) -> Result<(), ProviderError> {
+    // Whatever is still to be sent when nobody listens any more.
+    let over = async {
+        events.closed().await;
+        sleep(CLOSE_LIMIT).await;
+    };
+    tokio::select! {
+        ended = exchange(sink, stream, earlier, sending, events) => ended,
+        () = over => Ok(()),
+    }
+}
+
+async fn exchange(
+    mut sink: impl Sink<Message, Error = SocketError> + Unpin,
+    mut stream: impl Stream<Item = Result<Message, SocketError>> + Unpin,
+    earlier: Bytes,
+    sending: Sending,
+    events: &Events,
+) -> Result<(), ProviderError> {
     tokio::select! {
         written = write(&mut sink, earlier, sending) => written?,
         broken = read(&mut stream, events) => return Err(broken),
     }
     // What comes now is of no interest; whoever ends the connection first has lost nothing.
-    let rest = async { while let Some(Ok(_)) = stream.next().await {} };
-    tokio::select! {
-        () = rest => {}
-        () = sleep(CLOSE_LIMIT) => {}
-    }
+    while let Some(Ok(_)) = stream.next().await {}
     Ok(())
 }
 
@@ -209,4 +234,34 @@ async fn read(
         }
     }
     error(Fault::Unreachable, "the connection ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{sink, stream};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_little_at_a_time_does_not_outlive_the_session() {
+        let (orders, taken) = mpsc::channel(MAX_ORDERS);
+        let (events, found) = mpsc::channel(MAX_EVENTS);
+        let queued = Arc::<AtomicUsize>::default();
+        let mut session = Session { orders, found, queued: Arc::clone(&queued), overflow: false };
+        for _ in 0..100 {
+            session.feed(&[1; 160]);
+        }
+        let slow = Box::pin(sink::unfold((), |(), _| async {
+            sleep(WRITE_LIMIT / 2).await;
+            Ok::<_, SocketError>(())
+        }));
+        let sending = Sending { orders: taken, queued };
+        let talk =
+            tokio::spawn(async move { converse_over(slow, stream::pending(), Bytes::new(), sending, &events).await });
+        sleep(WRITE_LIMIT * 2).await;
+        assert!(!talk.is_finished());
+        drop(session);
+        let ended = timeout(CLOSE_LIMIT + Duration::from_millis(10), talk).await;
+        assert_eq!(ended.unwrap().unwrap(), Ok(()));
+    }
 }
