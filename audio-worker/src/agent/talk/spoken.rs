@@ -73,7 +73,7 @@ impl Clause {
             return &self.text;
         }
         if let Some((last, ..)) = self.words.last() {
-            let heard = self.words.iter().rfind(|(_, from, to)| inside >= from + (to - from) / 2);
+            let heard = self.words.iter().rfind(|(_, from, to)| inside >= from + to.saturating_sub(*from) / 2);
             let end = heard.map_or(0, |(end, ..)| if end == last && inside >= length { self.text.len() } else { *end });
             return self.text[..end].trim_end();
         }
@@ -161,6 +161,15 @@ mod tests {
         assert_eq!(spoken.heard(1260, 1500), "a, looooong");
         assert_eq!(spoken.heard(1500, 1500), "a, looooong b.");
         assert_eq!((spoken.resume_at(1199, 1500), spoken.resume_at(1201, 1500)), (500, 1200));
+    }
+
+    #[test]
+    fn a_landmark_that_ends_before_it_begins_is_one_moment() {
+        let mut spoken = Spoken::default();
+        spoken.begin("a b".to_owned(), 0);
+        spoken.word("a", 700, 0);
+        spoken.word("b", 800, 900);
+        assert_eq!((spoken.heard(699, 1000), spoken.heard(700, 1000)), (String::new(), "a".to_owned()));
     }
 
     #[test]
