@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use telemetry::https::{retry_after, root};
@@ -73,6 +73,7 @@ fn begin<E: Exchange>(client: &Client, limits: Limits, exchange: E) -> Answering
             whole: begun + limits.whole,
             has_given: false,
             pause: PAUSE,
+            status: None,
         };
         if let Err(error) = tries(&client, &exchange, &mut outlet).await {
             // Nobody listens when it cannot be sent.
@@ -117,6 +118,8 @@ pub(super) struct Outlet<T> {
     has_given: bool,
     /// Wait before a second try.
     pause: Duration,
+    /// Of the newest answer; none when there was no answer.
+    status: Option<StatusCode>,
 }
 
 /// An answer of success, whose body is still to come.
@@ -163,14 +166,22 @@ impl<T> Outlet<T> {
         request: Request<Full<Bytes>>,
         secrets: &Secrets,
     ) -> Result<Answer, ProviderError> {
+        self.status = None;
         let (head, body) = self.within(client.send(request)).await??.into_parts();
+        self.status = Some(head.status);
         let mut answer = Answer { headers: head.headers, body };
         let Some(kind) = fault::of_status(head.status) else { return Ok(answer) };
         self.pause = retry_after(&answer.headers).unwrap_or(PAUSE);
         let body = timeout(ERROR_LIMIT, self.whole(&mut answer, MAX_ERROR_BYTES)).await;
-        let message = body.ok().and_then(Result::ok).and_then(|body| fault::message(&body, secrets));
+        let body = body.ok().and_then(Result::ok).unwrap_or_default();
+        let (kind, message) = (fault::of_body(kind, &body), fault::message(&body, secrets));
         let status = head.status.as_u16();
         Err(error(kind, &message.map_or_else(|| format!("HTTP {status}"), |told| format!("HTTP {status}: {told}"))))
+    }
+
+    /// The status of the newest answer; none when a request had no answer.
+    pub(super) const fn status(&self) -> Option<StatusCode> {
+        self.status
     }
 
     /// The next bytes of the answer; none after the last.

@@ -39,6 +39,15 @@ pub(super) fn of_status(status: StatusCode) -> Option<Fault> {
     }
 }
 
+/// What an answer of `kind` means by its body: to Google a wrong API key is a bad request.
+pub(super) fn of_body(kind: Fault, body: &[u8]) -> Fault {
+    let says_so = || {
+        let body: Value = serde_json::from_slice(body).ok()?;
+        Some(body["error"]["details"].as_array()?.iter().any(|detail| detail["reason"] == "API_KEY_INVALID"))
+    };
+    if kind == Fault::Rejected && says_so() == Some(true) { Fault::Denied } else { kind }
+}
+
 /// What a provider says of its error, as OpenAI, Google, ElevenLabs, FastAPI, Ollama and Deepgram put it; none where that cannot be told.
 pub(super) fn message(body: &[u8], secrets: &Secrets) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
@@ -125,6 +134,21 @@ mod tests {
         ];
         for (status, fault) in table {
             assert_eq!(of(status), fault, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_is_told_from_a_bad_request() {
+        let wrong = r#"{"error": {"code": 400, "details": [{"@type": "x"}, {"reason": "API_KEY_INVALID"}]}}"#;
+        let other = r#"{"error": {"code": 400, "message": "API_KEY_INVALID", "details": [{"reason": "x"}]}}"#;
+        for (kind, body, told) in [
+            (Fault::Rejected, wrong, Fault::Denied),
+            (Fault::Failed, wrong, Fault::Failed),
+            (Fault::Rejected, other, Fault::Rejected),
+            (Fault::Rejected, r#"{"error": "x"}"#, Fault::Rejected),
+            (Fault::Rejected, "API_KEY_INVALID", Fault::Rejected),
+        ] {
+            assert_eq!(of_body(kind, body.as_bytes()), told, "{body}");
         }
     }
 

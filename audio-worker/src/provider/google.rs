@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
 
 use super::{
-    Fault, ProviderError, SpeechToText, TextToSpeech,
+    ProviderError, SpeechToText, TextToSpeech,
     endpoint::{Endpoint, Manner, Server, SettingsError},
     exchange::{Answer, Outlet},
     fault::Secrets,
@@ -84,18 +84,27 @@ impl Access {
         body: &Bytes,
         said: &[String],
     ) -> Result<(Answer, Secrets), ProviderError> {
-        let mut request = self.endpoint.post("application/json", body.clone())?;
         let mut secrets = self.endpoint.secrets(said.to_vec());
-        if let Some(tokens) = &self.tokens {
+        let request = || self.endpoint.post("application/json", body.clone());
+        let Some(tokens) = &self.tokens else {
+            return Ok((outlet.ask(client, request()?, &secrets).await?, secrets));
+        };
+        let mut is_second = false;
+        loop {
             let token = tokens.get(client, outlet).await?;
+            let mut request = request()?;
             request.headers_mut().extend(token.headers());
             secrets.key = Some(token.secret());
+            let answer = outlet.ask(client, request, &secrets).await;
+            if outlet.status() != Some(StatusCode::UNAUTHORIZED) {
+                return Ok((answer?, secrets));
+            }
+            // It was withdrawn, or ended early: that says nothing of the account yet.
+            tokens.forget(&token);
+            if std::mem::replace(&mut is_second, true) {
+                return Ok((answer?, secrets));
+            }
         }
-        let answer = outlet.ask(client, request, &secrets).await;
-        if let (Err(ProviderError { kind: Fault::Denied, .. }), Some(tokens)) = (&answer, &self.tokens) {
-            tokens.forget();
-        }
-        Ok((answer?, secrets))
     }
 
     fn warm(&self) {

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     dsp::SampleRate,
     provider::{
-        Coding, Sound, Speech, Streaming,
+        Coding, Fault, Sound, Speech, Streaming,
         openai::tests::peer::{Peer, Script, Seen, Step, answer, chunked},
         wav,
     },
@@ -343,11 +343,35 @@ async fn those_who_ask_at_once_share_one_token() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_refused_is_not_used_again() {
     let denied = answer(401, JSON, "", r#"{"error": {"code": 401, "message": "ya29.old is not valid"}}"#);
-    let (peer, file) = with_account([token("ya29.old"), denied, token("ya29.new"), words("yes")]).await;
+    let scripts = [token("ya29.first"), denied.clone(), token("ya29.new"), words("yes"), words("again")];
+    let (peer, file) = with_account(scripts).await;
+    let provider = hearing_as(&peer, &file);
+    assert_eq!(provider.transcribe(spoken()).await.unwrap(), "yes", "a token may end early");
+    assert_eq!(provider.transcribe(spoken()).await.unwrap(), "again");
+    assert_eq!(peer.seen().len(), 5);
+    // Who is refused with a new one as well has no right.
+    let scripts = [token("ya29.first"), denied.clone(), token("ya29.old"), denied, token("ya29.new"), words("yes")];
+    let (peer, file) = with_account(scripts).await;
     let provider = hearing_as(&peer, &file);
     let error = provider.transcribe(spoken()).await.unwrap_err();
     assert_eq!((error.kind, error.detail.as_str()), (Fault::Denied, "HTTP 401: [redacted] is not valid"));
+    assert_eq!(peer.seen().len(), 4);
     assert_eq!(provider.transcribe(spoken()).await.unwrap(), "yes");
+    // Another token would be refused for the same reason.
+    let (peer, file) = with_account([token("ya29.x"), answer(403, JSON, "", "{}"), words("yes")]).await;
+    let provider = hearing_as(&peer, &file);
+    assert_eq!(provider.transcribe(spoken()).await.unwrap_err().kind, Fault::Denied);
+    assert_eq!(provider.transcribe(spoken()).await.unwrap(), "yes");
+    assert_eq!(peer.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_wrong_api_key_is_a_refusal() {
+    let reason = json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"});
+    let wrong = json!({"error": {"code": 400, "message": "API key not valid.", "details": [reason]}}).to_string();
+    let peer = Peer::start([answer(400, JSON, "", wrong)]).await;
+    let error = hearing(&peer).transcribe(spoken()).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (Fault::Denied, "HTTP 400: API key not valid."));
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,9 +81,10 @@ impl Tokens {
         Ok(token)
     }
 
-    /// The token that is kept was refused.
-    pub(super) fn forget(&self) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// `refused` is good for nothing; somebody else may have got another one meanwhile.
+    pub(super) fn forget(&self, refused: &Token) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take_if(|token| token.token == refused.token);
     }
 
     /// Gets one ahead of the first request.
@@ -168,4 +169,24 @@ fn now() -> Instant {
 #[expect(clippy::disallowed_methods, reason = "a driver: an assertion says when it was made")]
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn another_token_than_the_refused_one_is_kept() {
+        let file = crate::provider::google::account::tests::file("https://example.com/token");
+        let tokens = Tokens::new(ServiceAccount::parse(&file.to_string()).unwrap());
+        let token = |name: &str| {
+            let answer = format!(r#"{{"access_token": "{name}", "expires_in": 3599}}"#);
+            tokens.read(answer.as_bytes(), now()).unwrap()
+        };
+        *tokens.kept.lock().unwrap() = Some(token("new"));
+        tokens.forget(&token("old"));
+        assert_eq!(tokens.kept().unwrap().secret().expose(), "new");
+        tokens.forget(&token("new"));
+        assert!(tokens.kept().is_none());
+    }
 }
