@@ -13,6 +13,7 @@ use http::{HeaderMap, Uri, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls_native_certs::CertificateResult;
 use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service;
 
@@ -34,9 +35,9 @@ impl Connector {
     /// no list, Mozilla's.
     ///
     /// # Errors
-    /// When TLS cannot be set up at all.
+    /// When TLS cannot be set up at all, or one of the variables is set and nothing that can be used is there.
     pub fn new() -> io::Result<Self> {
-        Self::with_roots(system_roots())
+        Self::with_roots(system_roots()?)
     }
 
     /// The same for HTTP/2 alone, as gRPC has it: in TLS it is asked for by name (ALPN).
@@ -44,7 +45,7 @@ impl Connector {
     /// # Errors
     /// As [`Connector::new`].
     pub fn http2() -> io::Result<Self> {
-        Self::http2_with_roots(system_roots())
+        Self::http2_with_roots(system_roots()?)
     }
 
     /// The same for addresses without TLS: nobody is trusted, and nothing is read for it.
@@ -86,17 +87,36 @@ impl Connector {
     }
 }
 
-fn system_roots() -> RootCertStore {
-    let found = rustls_native_certs::load_native_certs();
+/// Where the operator says whom to trust.
+const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Most lines in the log about what cannot be read.
+const MAX_TOLD: usize = 10;
+
+fn system_roots() -> io::Result<RootCertStore> {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let set: Vec<_> = VARIABLES.into_iter().filter(is_set).collect();
+    roots(rustls_native_certs::load_native_certs(), &set)
+}
+
+/// Those that were found; Mozilla's where none were, and none of the variables is `set`.
+fn roots(found: CertificateResult, set: &[&str]) -> io::Result<RootCertStore> {
+    for error in found.errors.iter().take(MAX_TOLD) {
+        tracing::warn!(%error, "authorities that cannot be read");
+    }
     let mut roots = RootCertStore::empty();
     let (usable, unusable) = roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() && !set.is_empty() {
+        let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+        return Err(io::Error::other(format!("no certificate that can be used in {}{why}", set.join(", "))));
+    }
     if roots.is_empty() {
         tracing::debug!(unusable, "this system has no list of authorities; taking Mozilla's");
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     } else {
         tracing::debug!(usable, unusable, "authorities");
     }
-    roots
+    Ok(roots)
 }
 
 fn tls(roots: RootCertStore) -> io::Result<ClientConfig> {
@@ -140,4 +160,31 @@ pub fn root(error: &(dyn Error + 'static)) -> String {
 /// The patience in seconds that an answer asks for.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::CertificateDer;
+
+    use super::*;
+
+    fn found(certs: Vec<CertificateDer<'static>>) -> CertificateResult {
+        let mut found = CertificateResult::default();
+        found.certs = certs;
+        found
+    }
+
+    #[test]
+    fn whoever_says_whom_to_trust_is_not_given_others() {
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.der().clone();
+        let broken = CertificateDer::from(vec![0; 10]);
+        for certs in [Vec::new(), vec![broken.clone()]] {
+            let error = roots(found(certs.clone()), &["SSL_CERT_FILE"]).unwrap_err();
+            assert_eq!(error.to_string(), "no certificate that can be used in SSL_CERT_FILE");
+            assert_eq!(roots(found(certs), &[]).unwrap().len(), webpki_roots::TLS_SERVER_ROOTS.len());
+        }
+        for set in [&["SSL_CERT_DIR"][..], &[]] {
+            assert_eq!(roots(found(vec![broken.clone(), own.clone()]), set).unwrap().len(), 1);
+        }
+    }
 }
