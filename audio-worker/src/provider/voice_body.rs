@@ -47,7 +47,7 @@ pub(super) async fn play(
             Err(none) => return Err(none.into()),
         };
         if let Some(sound) = sound {
-            outlet.give(sound).await;
+            give(sound, outlet).await;
         }
         if is_all {
             return Ok(());
@@ -68,14 +68,34 @@ pub(super) async fn play_whole(
     while !bytes.is_empty() {
         let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
         if let Some(sound) = intake.push(piece)? {
-            outlet.give(sound).await;
+            give(sound, outlet).await;
         }
     }
     if let Some(sound) = intake.finish()? {
-        outlet.give(sound).await;
+        give(sound, outlet).await;
     }
     Ok(())
 }
+
+/// Gives `sound` in pieces of a bounded size: so many of them wait for whoever asked.
+pub(super) async fn give(sound: Sound, outlet: &mut Outlet<Sound>) {
+    match sound {
+        Sound::Pcm(rate, pcm) if pcm.len() > MAX_GIVEN_BYTES / 2 => {
+            for piece in pcm.chunks(MAX_GIVEN_BYTES / 2) {
+                outlet.give(Sound::Pcm(rate, piece.to_vec())).await;
+            }
+        }
+        Sound::Mulaw(mut codes) if codes.len() > MAX_GIVEN_BYTES => {
+            while !codes.is_empty() {
+                outlet.give(Sound::Mulaw(codes.split_to(codes.len().min(MAX_GIVEN_BYTES)))).await;
+            }
+        }
+        Sound::Pcm(..) | Sound::Mulaw(_) | Sound::Word { .. } => outlet.give(sound).await,
+    }
+}
+
+/// Largest piece of sound that is given.
+const MAX_GIVEN_BYTES: usize = 64 << 10;
 
 /// Bytes that become sound at once: the first of them are heard while others are still decoded.
 const PIECE_BYTES: usize = 16 << 10;

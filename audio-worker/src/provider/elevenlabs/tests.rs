@@ -96,9 +96,13 @@ async fn heard(mut stream: Streaming<Sound>) -> Said {
         match sound {
             Ok(Sound::Pcm(hz, samples)) => {
                 assert_eq!(*said.rate.get_or_insert(hz), hz);
+                assert!(samples.len() <= 32 << 10);
                 said.pcm.extend(samples);
             }
-            Ok(Sound::Mulaw(bytes)) => said.codes.extend(bytes),
+            Ok(Sound::Mulaw(bytes)) => {
+                assert!(bytes.len() <= 64 << 10);
+                said.codes.extend(bytes);
+            }
             Ok(Sound::Word { text, from_ms, to_ms }) => said.words.push((text, from_ms, to_ms)),
             Err(error) => {
                 said.error = Some(error);
@@ -196,6 +200,37 @@ async fn samples_and_frames_go_on_from_piece_to_piece() {
     let (small, whole) = (heard(provider.speak("hello", "")).await, heard(provider.speak("hello", "")).await);
     assert_eq!((small.rate, small.error.as_ref()), (Some(SampleRate::Hz44100), None));
     assert_eq!(small, whole);
+}
+
+#[tokio::test]
+async fn a_large_piece_is_given_in_small_ones() {
+    let codes: Vec<u8> = (0..200_001_u32).map(|at| (at % 251) as u8).collect();
+    let whole = || answer(200, JSON, "", piece(&codes, "", 0.0));
+    let peer = Peer::start([whole(), whole(), answer(200, "audio/basic", "", &codes[..])]).await;
+    assert_eq!(heard(speaking(&peer, Coding::Mulaw).speak("hello", "")).await.codes, codes);
+    let samples = heard(speaking(&peer, Coding::Pcm(SampleRate::Hz16000)).speak("hello", "")).await.pcm;
+    assert!(samples.iter().flat_map(|sample| sample.to_le_bytes()).eq(codes[..200_000].iter().copied()));
+    assert_eq!(heard(speaking_plainly(&peer, Coding::Mulaw).speak("hello", "")).await.codes, codes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn words_without_sound_are_no_beginning() {
+    let words = piece(&[], "Hi, you ", 0.0);
+    let broken: Script = chunked(JSON, [words.as_bytes()])[..2].iter().cloned().chain([Step::Close]).collect();
+    let peer = Peer::start([broken, answer(200, JSON, "", format!("{words}{}", piece(&[1; 80], "", 0.0)))]).await;
+    let said = heard(speaking(&peer, Coding::Mulaw).speak("Hi, you", "")).await;
+    let told = [("Hi,", 0, 300), ("you", 400, 700)].map(|(text, from, to)| (text.to_owned(), from, to));
+    assert_eq!((said.codes.len(), &said.words[..], said.error), (80, &told[..], None), "asked once more");
+    let begun = now();
+    let silent: Script = chunked(JSON, [words.as_bytes()])[..2].iter().cloned().chain([Step::Hold]).collect();
+    let peer = Peer::start([silent]).await;
+    let said = heard(speaking(&peer, Coding::Mulaw).speak("Hi, you", "")).await;
+    assert_eq!((said.words.len(), said.error.map(|error| error.kind)), (0, Some(Fault::Timeout)));
+    assert!(begun.elapsed() < Duration::from_secs(11));
+    let many = piece(&[], &"a ".repeat(4097), 0.0);
+    let peer = Peer::start([answer(200, JSON, "", many)]).await;
+    let error = heard(speaking(&peer, Coding::Mulaw).speak("a", "")).await.error.unwrap();
+    assert_eq!((error.kind, error.detail.as_str()), (Fault::Malformed, "times of words without sound"));
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ use crate::{
 /// Longest name of a voice; theirs have 20 characters.
 const MAX_VOICE_CHARS: usize = 100;
 
+/// Most words whose times may come ahead of all sound; no text that is spoken at once has as many.
+const MAX_HELD: usize = 4096;
+
 /// What is asked of whom.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -157,16 +160,41 @@ struct Piece {
     alignment: Option<Alignment>,
 }
 
+/// Words ahead of all sound: they are held, since an answer begins with its sound.
+#[derive(Debug, Default)]
+struct Held {
+    words: Vec<Sound>,
+    has_sound: bool,
+}
+
+impl Held {
+    async fn give(&mut self, sound: Sound, outlet: &mut Outlet<Sound>) -> Result<(), ProviderError> {
+        if !self.has_sound && matches!(sound, Sound::Word { .. }) {
+            if self.words.len() == MAX_HELD {
+                return Err(error(Fault::Malformed, "times of words without sound"));
+            }
+            self.words.push(sound);
+            return Ok(());
+        }
+        self.has_sound = true;
+        voice_body::give(sound, outlet).await;
+        for word in self.words.drain(..) {
+            outlet.give(word).await;
+        }
+        Ok(())
+    }
+}
+
 impl Asked {
     async fn play_timed(&self, mut answer: Answer, outlet: &mut Outlet<Sound>) -> Result<(), ProviderError> {
         let (mut parser, mut words) = (Parser::default(), Words::default());
-        let mut intake = Intake::new(self.format, "");
+        let (mut intake, mut held) = (Intake::new(self.format, ""), Held::default());
         while let Some(bytes) = outlet.chunk(&mut answer).await? {
             let mut objects = Vec::new();
             let parsed = parser.push(&bytes, &mut objects);
             for object in objects {
                 for sound in self.sounds(&object, &mut intake, &mut words)? {
-                    outlet.give(sound).await;
+                    held.give(sound, outlet).await?;
                 }
             }
             parsed.map_err(|no_object| error(Fault::Malformed, &no_object.to_string()))?;
@@ -176,7 +204,7 @@ impl Asked {
         }
         let rest = intake.finish()?;
         for sound in words.finish().into_iter().chain(rest) {
-            outlet.give(sound).await;
+            held.give(sound, outlet).await?;
         }
         Ok(())
     }
