@@ -20,6 +20,13 @@ use tower_service::Service;
 /// How long name, connection and TLS may take together.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
+/// A connection on which nothing is said is probed by TCP after so long, and as often.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Whoever does not acknowledge probes or what was sent for so long is gone.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
 /// A connection, encrypted when the address begins with `https`.
 pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
@@ -129,6 +136,10 @@ fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     tcp
 }
 
@@ -165,6 +176,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use rustls::pki_types::CertificateDer;
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -186,5 +198,17 @@ mod tests {
         for set in [&["SSL_CERT_DIR"][..], &[]] {
             assert_eq!(roots(found(vec![broken.clone(), own.clone()]), set).unwrap().len(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_silently_gone_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let stream = Connector::http2_without_tls().unwrap().connect(uri).await.unwrap();
+        let MaybeHttpsStream::Http(tcp) = &stream else { panic!("no TLS was asked for") };
+        let socket = socket2::SockRef::from(tcp.inner());
+        assert!(socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
     }
 }
