@@ -38,9 +38,6 @@ use listening::{Event, Listening};
 use said::Said;
 use stream::{DEADLINE_EXCEEDED, Stream};
 
-/// Texts by order that may wait.
-const MAX_ORDERED: usize = 8;
-
 /// Without a deadline the sleep is set as far away.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -91,7 +88,6 @@ pub(super) struct Remote {
     voices: VecDeque<(u64, Streaming<Sound>)>,
     /// Of the service, metered for this call.
     voice: Option<Arc<dyn TextToSpeech>>,
-    ordered: usize,
     turns: u64,
     /// The newest turn, until something is said.
     answering: Option<report::Turn>,
@@ -139,7 +135,6 @@ impl Remote {
             said: Said::default(),
             voices: VecDeque::new(),
             voice,
-            ordered: 0,
             turns: 0,
             answering: None,
             last_voice: None,
@@ -164,7 +159,6 @@ impl Remote {
     /// What was said and not heard is thrown away.
     fn cut(&mut self, mute: bool) -> Option<u64> {
         self.voices.clear();
-        self.ordered = 0;
         self.said.cut(mute)
     }
 
@@ -275,11 +269,7 @@ impl Agent for Remote {
         if self.voice.is_none() {
             return Err(CannotSay::NoVoice);
         }
-        if self.ordered >= MAX_ORDERED || self.said.order(text).is_err() {
-            return Err(CannotSay::TooMuch);
-        }
-        self.ordered += 1;
-        Ok(())
+        self.said.order(text).map(|_| ()).ok_or(CannotSay::TooMuch)
     }
 
     fn leave(&mut self) -> Vec<Report> {

@@ -27,6 +27,12 @@ pub(super) const MAX_WAITING: usize = 8192;
 /// Texts that may wait.
 pub(super) const MAX_TEXTS: usize = 64;
 
+/// Texts by order that may wait, beyond those of the agent.
+const MAX_ORDERED: usize = 8;
+
+/// Messages that one of them takes: it ends an utterance and begins another.
+const ORDER: usize = 5;
+
 /// Longest text, in characters: what voices take in one go.
 pub(super) const MAX_TEXT_CHARS: usize = 4000;
 
@@ -56,7 +62,7 @@ pub(super) enum Next {
 enum Item {
     Begin(Option<u64>),
     Sound(Audio),
-    Text { id: u64, text: String },
+    Text { id: u64, text: String, is_ordered: bool },
     End,
     Ending(Act),
 }
@@ -66,7 +72,9 @@ enum Item {
 pub(super) struct Said {
     waiting: VecDeque<Item>,
     waiting_us: u64,
+    /// The agent's own, and those by order.
     texts: usize,
+    ordered: usize,
     /// The number of the utterance that the agent is in the middle of.
     open: Option<u64>,
     /// What is still sent under this number was interrupted.
@@ -111,16 +119,28 @@ impl Said {
             return Ok(None);
         }
         self.open(say.utterance);
-        self.text(say.text).map(Some)
+        if self.texts >= MAX_TEXTS {
+            return Err(Broken::TooFarAhead);
+        }
+        self.texts += 1;
+        self.text_ids += 1;
+        self.push(Item::Text { id: self.text_ids, text: say.text, is_ordered: false })?;
+        Ok(Some(self.text_ids))
     }
 
-    /// A text is to be said as an utterance of its own, which is not the agent's; its id.
-    pub(super) fn order(&mut self, text: &str) -> Result<u64, Broken> {
+    /// A text is to be said as an utterance of its own, which is not the agent's and takes none of its room; its id, or `None`
+    /// when too many wait.
+    pub(super) fn order(&mut self, text: &str) -> Option<u64> {
+        if self.ordered >= MAX_ORDERED {
+            return None;
+        }
+        self.ordered += 1;
         self.close();
-        self.push(Item::Begin(None))?;
-        let id = self.text(text.to_owned())?;
-        self.push(Item::End)?;
-        Ok(id)
+        self.waiting.push_back(Item::Begin(None));
+        self.text_ids += 1;
+        self.waiting.push_back(Item::Text { id: self.text_ids, text: text.to_owned(), is_ordered: true });
+        self.waiting.push_back(Item::End);
+        Some(self.text_ids)
     }
 
     /// The agent completed its utterance.
@@ -131,31 +151,40 @@ impl Said {
 
     /// The agent ends the call, after what it said or at once.
     pub(super) fn on_ending(&mut self, act: Act, after_playback: bool) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
         self.on_end();
         if !after_playback {
             self.waiting.clear();
-            self.waiting_us = 0;
+            (self.waiting_us, self.texts, self.ordered) = (0, 0, 0);
         }
-        if !self.ended {
-            self.waiting.push_back(Item::Ending(act));
-        }
-        self.ended = true;
+        self.waiting.push_back(Item::Ending(act));
     }
 
     /// What was said and not heard is worthless, by the agent's own word or (`mute`) by ours: then what it still sends of the
-    /// open utterance is so too. The agent's newest number, or 0, when there was anything.
+    /// open utterance is so too. The agent's newest number, or 0, when there was anything. An end that waited for all that
+    /// comes now: the agent says nothing more.
     pub(super) fn cut(&mut self, mute: bool) -> Option<u64> {
         let open = self.open.take();
         let unheard = self.current.as_ref().or(self.playing.back()).filter(|utterance| !utterance.cut);
-        let is_anything = unheard.is_some() || !self.waiting.is_empty();
+        let mut is_anything = unheard.is_some();
         let mut newest = unheard.and_then(|utterance| utterance.theirs);
         for item in std::mem::take(&mut self.waiting) {
-            if let Item::Begin(Some(theirs)) = item {
-                newest = Some(theirs);
-                self.told.push_back(Played { utterance: theirs, ms: 0, cleared: true });
+            match item {
+                Item::Ending(_) => {
+                    self.waiting.push_back(item);
+                    continue;
+                }
+                Item::Begin(Some(theirs)) => {
+                    newest = Some(theirs);
+                    self.told.push_back(Played { utterance: theirs, ms: 0, cleared: true });
+                }
+                Item::Begin(None) | Item::Sound(_) | Item::Text { .. } | Item::End => {}
             }
+            is_anything = true;
         }
-        (self.waiting_us, self.texts) = (0, 0);
+        (self.waiting_us, self.texts, self.ordered) = (0, 0, 0);
         if mute {
             self.muted = open;
         }
@@ -229,16 +258,17 @@ impl Said {
 
     /// The voice of the text that is next has ended.
     pub(super) fn end_text(&mut self) {
-        if let Some(Item::Text { .. }) = self.waiting.front() {
+        if let Some(Item::Text { is_ordered, .. }) = self.waiting.front() {
+            let counted = if *is_ordered { &mut self.ordered } else { &mut self.texts };
+            *counted = counted.saturating_sub(1);
             self.waiting.pop_front();
-            self.texts = self.texts.saturating_sub(1);
         }
     }
 
     /// The texts that wait, in their order.
     pub(super) fn texts(&self) -> impl Iterator<Item = (u64, &str)> {
         self.waiting.iter().filter_map(|item| match item {
-            Item::Text { id, text } => Some((*id, text.as_str())),
+            Item::Text { id, text, .. } => Some((*id, text.as_str())),
             Item::Begin(_) | Item::Sound(_) | Item::End | Item::Ending(_) => None,
         })
     }
@@ -331,19 +361,10 @@ impl Said {
         }
     }
 
-    fn text(&mut self, text: String) -> Result<u64, Broken> {
-        if self.texts >= MAX_TEXTS {
-            return Err(Broken::TooFarAhead);
-        }
-        self.texts += 1;
-        self.text_ids += 1;
-        self.push(Item::Text { id: self.text_ids, text })?;
-        Ok(self.text_ids)
-    }
-
     fn push(&mut self, item: Item) -> Result<(), Broken> {
         self.waiting.push_back(item);
-        if self.waiting.len() > MAX_WAITING { Err(Broken::TooFarAhead) } else { Ok(()) }
+        let most = MAX_WAITING + MAX_ORDERED * ORDER;
+        if self.waiting.len() > most { Err(Broken::TooFarAhead) } else { Ok(()) }
     }
 
     fn follow(&mut self, utterance: Utterance) {
@@ -365,8 +386,10 @@ impl Said {
         self.playing.iter().chain(&self.current).map(Utterance::ahead_us).sum()
     }
 
+    /// The agent's own, given out or not.
     fn ahead_us(&self) -> u64 {
-        self.given_us() + self.waiting_us
+        let own = self.playing.iter().chain(&self.current).filter(|utterance| utterance.theirs.is_some());
+        own.map(Utterance::ahead_us).sum::<u64>() + self.waiting_us
     }
 }
 

@@ -103,6 +103,5 @@ impl Remote {
     pub(super) fn end_voice(&mut self, id: u64) {
         self.voices.retain(|(hired, _)| *hired != id);
         self.said.end_text();
-        self.ordered = self.ordered.saturating_sub(1);
     }
 }

@@ -87,7 +87,7 @@ impl Remote {
                     let Poll::Ready(opened) = opening.as_mut().poll(cx) else { break };
                     match opened {
                         Ok(inbound) => self.stream = Stream::Open(Box::new(inbound)),
-                        Err(status) => self.on_status(&link::fault(&status)),
+                        Err(status) => self.on_status(&link::fault(&status), at),
                     }
                     moved = true;
                     continue;
@@ -102,11 +102,11 @@ impl Remote {
                 Some(Ok(ConverseResponse { message: Some(message) })) => self.on_message(message, at),
                 // A newer agent says something that this worker does not know.
                 Some(Ok(ConverseResponse { message: None })) => {}
-                Some(Err(status)) => self.on_status(&link::fault(&status)),
-                None => self.on_status(&ProviderError {
-                    kind: Fault::Failed,
-                    detail: "the agent ended its stream without a hang-up or a transfer".to_owned(),
-                }),
+                Some(Err(status)) => self.on_status(&link::fault(&status), at),
+                None => {
+                    let detail = "the agent ended its stream without a hang-up or a transfer".to_owned();
+                    self.on_status(&ProviderError { kind: Fault::Failed, detail }, at);
+                }
             }
         }
         moved
@@ -114,9 +114,9 @@ impl Remote {
 
     /// The stream ended. A service that is started anew, or whose connection had been lost unnoticed, gets a second try as
     /// long as it has not taken the call; later there would be nobody there who knows what was said.
-    fn on_status(&mut self, error: &ProviderError) {
+    fn on_status(&mut self, error: &ProviderError, at: Instant) {
         if !self.is_ready && !self.is_again && error.kind == Fault::Unreachable {
-            self.is_again = true;
+            (self.is_again, self.ready_by) = (true, at + self.service.settings.first_answer);
             tracing::debug!(%error, "an agent's service is dialled once more");
             self.dial();
         } else {
@@ -198,12 +198,16 @@ impl Remote {
         }
         self.acts.push_back(Act::Report(Report::Fault { stage: Stage::Agent, fault, detail: what.to_owned() }));
         self.end(EndReason::Failed, code.unwrap_or_default(), what);
+        if self.said.has_ended() {
+            // What it said last is heard, and the call ends as it wanted.
+            return;
+        }
         if self.cut(true).is_some() {
             self.acts.push_back(Act::Interrupt);
         }
         self.failing = Some(what.to_owned());
         let can_apologise = self.voice.is_some() && !self.apology.is_empty();
-        if !can_apologise || self.said.order(&self.apology).is_err() {
+        if !can_apologise || self.said.order(&self.apology).is_none() {
             self.give_up();
         }
     }

@@ -153,7 +153,7 @@ fn of_texts_the_words_that_were_heard_are_told() {
     };
     said.on_say(say(1, "One two.")).unwrap();
     said.on_say(say(1, "Three four.")).unwrap();
-    said.order("Ordered.").unwrap();
+    said.order("Ordered.");
     assert_eq!(drain(&mut said, now), (3, vec![Act::EndUtterance; 2]));
     said.played(1, 2000, false);
     assert_eq!(reports(&mut said), [("One two. Three four.".to_owned(), false)]);
@@ -183,20 +183,65 @@ fn what_is_never_reported_was_heard_some_time_after_its_end() {
     assert!(said.is_over());
 }
 
+#[test]
+fn an_interrupted_goodbye_still_ends_the_call() {
+    let (now, end) = (Instant::now(), Act::Hangup { reason: String::new(), after_playback: true });
+    let mut said = Said::default();
+    said.on_say(say(1, "Goodbye then.")).unwrap();
+    said.on_ending(end.clone(), true);
+    assert!(matches!(said.next(), Next::Text(_)));
+    said.give(SECOND, true, now);
+    assert_eq!(said.cut(true), Some(1));
+    // A second one finds nothing to throw away.
+    assert_eq!(said.cut(true), None);
+    assert_eq!(drain(&mut said, now), (0, vec![end]));
+}
+
+#[test]
+fn orders_have_a_bound_of_their_own_and_take_no_room_of_the_agents() {
+    let (now, mut said) = (Instant::now(), Said::default());
+    assert_eq!((0..20).filter(|_| said.order("ordered").is_some()).count(), MAX_ORDERED);
+    for _ in 0..MAX_TEXTS {
+        assert!(said.on_say(say(1, "word")).is_ok_and(|id| id.is_some()));
+    }
+    assert_eq!(said.on_say(say(1, "word")), Err(Broken::TooFarAhead));
+    // The agent's own texts make no room for orders, and orders that were said do.
+    drain(&mut said, now);
+    for ours in 1..=20 {
+        said.played(ours, 60_000, false);
+    }
+    drain(&mut said, now);
+    assert_eq!((0..20).filter(|_| said.order("ordered").is_some()).count(), MAX_ORDERED);
+    said.cut(true);
+    assert!(said.order("ordered").is_some());
+    // Nor does the sound of an order count as the agent's.
+    let mut said = Said::default();
+    said.order("ordered");
+    assert!(matches!(said.next(), Next::Text(_)));
+    said.give(19 * SECOND, true, now);
+    for _ in 0..60 {
+        assert_eq!(said.on_audio(1, seconds(1)), Ok(false));
+    }
+    assert_eq!(said.on_audio(1, seconds(1)), Err(Broken::TooFarAhead));
+}
+
 proptest! {
-    /// Whatever an agent sends and the gateway reports: nothing panics, no more is ahead than may be, and what is cut is over.
+    /// Whatever an agent sends and the gateway reports: nothing panics, no more is ahead than may be, and what is cut is over,
+    /// except for the end of the call.
     #[test]
-    fn bounds_hold(steps in prop::collection::vec((0_u8..9, 0_u64..5, 0_u64..30_000), 0..200)) {
-        let (now, mut said) = (Instant::now(), Said::default());
+    fn bounds_hold(steps in prop::collection::vec((0_u8..40, 0_u64..5, 0_u64..30_000), 0..200)) {
+        let (now, mut said, mut acts) = (Instant::now(), Said::default(), Vec::new());
+        let end = Act::Hangup { reason: String::new(), after_playback: true };
         for (step, number, amount) in steps {
             let broken = match step {
-                0..=2 => said.on_audio(number, Audio::Mulaw(vec![0; 1 + amount as usize * 4].into())).is_err(),
-                3 => said.on_say(say(number, "some words")).is_err(),
-                4 => { said.on_end(); false }
-                5 => { said.cut(number % 2 == 0); false }
-                6 => { said.played(number, amount, number == 4); false }
-                7 => { drain(&mut said, now); false }
-                _ => said.order("ordered").is_err(),
+                0..=11 => said.on_audio(number, Audio::Mulaw(vec![0; 1 + amount as usize * 4].into())).is_err(),
+                12..=15 => said.on_say(say(number, "some words")).is_err(),
+                16..=19 => { said.on_end(); false }
+                20..=23 => { said.cut(number % 2 == 0); false }
+                24..=27 => { said.played(number, amount, number == 4); false }
+                28..=31 => { acts.extend(drain(&mut said, now).1); false }
+                32..=38 => { said.order("ordered"); false }
+                _ => { said.on_ending(end.clone(), number != 0); false }
             };
             prop_assert!(said.given_us() <= MAX_GIVEN_US + 16 * SECOND);
             if broken {
@@ -206,6 +251,9 @@ proptest! {
             prop_assert!(said.ahead_us() <= MAX_AHEAD_US + MAX_GIVEN_US + 16 * SECOND);
         }
         said.cut(true);
+        acts.extend(drain(&mut said, now).1);
         prop_assert!(said.is_over());
+        // Whatever happened to what was said, who ends the call ends it, once.
+        prop_assert_eq!(acts.iter().filter(|act| **act == end).count(), usize::from(said.has_ended()));
     }
 }
