@@ -22,7 +22,7 @@ mod errand;
 mod thinking;
 
 use errand::Errand;
-use thinking::Thinking;
+use thinking::{TOO_MUCH, Thinking};
 
 /// What all calls of one agent share.
 #[derive(Debug)]
@@ -38,7 +38,8 @@ pub struct Persona {
 /// Keys that may wait to be told to the model.
 const MAX_DIGITS: usize = 32;
 
-/// Turns whose calls of tools are kept, and most text of them, in bytes; beyond it the oldest are forgotten.
+/// Turns whose calls of tools are kept, and most text of them, in bytes: of a turn that has no room only the calls are told, and
+/// beyond that the oldest are forgotten.
 const MAX_ERRANDS: usize = 32;
 const MAX_ERRAND_BYTES: usize = 64 << 10;
 
@@ -98,6 +99,11 @@ impl Pipeline {
                 continue;
             }
             let mut messages = turn.errand.messages(now);
+            if bytes + messages.iter().map(size).sum::<usize>() > MAX_ERRAND_BYTES {
+                for result in messages.iter_mut().filter(|message| message.role == Role::Tool) {
+                    TOO_MUCH.clone_into(&mut result.text);
+                }
+            }
             bytes += messages.iter().map(size).sum::<usize>();
             if bytes > MAX_ERRAND_BYTES || kept.len() == MAX_ERRANDS {
                 break;

@@ -427,7 +427,28 @@ fn results_are_bounded() {
     answered(&mut pipeline, "Go", &[]);
     let told: Vec<usize> = model.newest()[3..].iter().map(String::len).collect();
     assert!(told[3] > 30_000 && told[4] < 200 && told[5] < 200, "{told:?}");
-    // Of what was so long nothing is kept.
+    // Of what was so long only the calls are told later, and what came before is told as ever.
     answered(&mut pipeline, "On", &[said(Role::User, "Go")]);
-    assert_eq!(model.newest()[1..], ["User: Go", "User: On"]);
+    let newest = model.newest();
+    assert_eq!((newest.len(), newest[1].as_str(), newest[9].as_str()), (10, "User: Go", "User: On"));
+    assert!(newest[2].starts_with("Assistant: look({})"), "{newest:?}");
+    assert!(newest[3..9].iter().all(|line| line.contains("too long to read")), "{newest:?}");
+}
+
+#[test]
+fn one_long_result_does_not_make_what_was_done_before_forgotten() {
+    let (look, read) =
+        (Scripted::new("look", answering("five")), Scripted::new("read", answering(&"x".repeat(30 << 10))));
+    let (model, mut pipeline) = pipeline_with(&[&look, &read]);
+    model.script([vec![call("c1", "look", "{}")]]);
+    let mut history = vec![];
+    answered(&mut pipeline, "Look", &history);
+    history.extend([said(Role::User, "Look"), said(Role::Assistant, "Five")]);
+    model.script([(0..3).map(|n| call(&format!("r{n}"), "read", "{}")).collect()]);
+    answered(&mut pipeline, "Read", &history);
+    history.extend([said(Role::User, "Read"), said(Role::Assistant, "Well")]);
+    answered(&mut pipeline, "On", &history);
+    let newest = model.newest();
+    assert_eq!(newest[1..5], ["User: Look", "Assistant: look({})", "Tool to c1: five", "Assistant: Five"]);
+    assert!(newest[7..10].iter().all(|line| line.contains("too long to read")), "{newest:?}");
 }

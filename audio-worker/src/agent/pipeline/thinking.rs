@@ -30,7 +30,7 @@ const MAX_ROUNDS: usize = 5;
 const MAX_TOLD: usize = 128 << 10;
 
 /// What a model is told instead of a result beyond that.
-const TOO_MUCH: &str = r#"{"error": "the results of this answer are too long to read"}"#;
+pub(super) const TOO_MUCH: &str = r#"{"error": "the results of this answer are too long to read"}"#;
 
 /// An answer on its way.
 pub(super) struct Thinking {
