@@ -50,6 +50,8 @@ pub(super) enum Given {
 pub(super) struct Item {
     /// Where the server knows it; none for words of our own.
     pub(super) place: Option<Place>,
+    /// The session is lost that it came from: no server knows it.
+    pub(super) is_orphan: bool,
     /// It must not be interrupted.
     pub(super) is_protected: bool,
     /// Sound that the server sent, in ms as it counts them.
@@ -73,6 +75,7 @@ impl Item {
     fn new(place: Option<Place>, is_protected: bool, now: Instant) -> Self {
         Self {
             place,
+            is_orphan: false,
             is_protected,
             received_ms: 0,
             is_ended: false,
@@ -188,12 +191,18 @@ impl Playback {
         }
     }
 
-    /// No more sound comes for any item of `response`, or for any at all.
-    pub(super) fn end(&mut self, response: Option<&str>) {
-        let is_of = |item: &&mut Item| {
-            response.is_none_or(|response| item.place.as_ref().is_some_and(|place| place.response == response))
-        };
+    /// No more sound comes for any item of `response`.
+    pub(super) fn end(&mut self, response: &str) {
+        let is_of = |item: &&mut Item| item.place.as_ref().is_some_and(|place| place.response == response);
         self.items.iter_mut().filter(is_of).for_each(|item| item.is_ended = true);
+    }
+
+    /// The session is lost that the items came from: nothing more comes of any, and the next one does not know them.
+    pub(super) fn orphan(&mut self) {
+        for item in &mut self.items {
+            item.is_ended = true;
+            item.is_orphan |= item.place.take().is_some();
+        }
     }
 
     /// No more sound comes of words of our own.
@@ -376,7 +385,7 @@ mod tests {
         add(&mut playback, "a", 1000, start);
         assert_eq!(given(&mut playback, start), [1000]);
         add(&mut playback, "b", 500, start);
-        playback.end(Some("r"));
+        playback.end("r");
         assert_eq!(given(&mut playback, start), [0, 500, 0]);
         assert_eq!(playback.heard_of_utterance(start + ms(900)), Some(200));
         playback.report(1, 980, false, start + ms(1000));
@@ -393,7 +402,7 @@ mod tests {
         let (start, mut playback) = (Instant::now(), Playback::default());
         add(&mut playback, "a", 2000, start);
         Playback::words(playback.item(Some(&place("a")), false, start), "aaaa bbbb cccc dddd", false);
-        playback.end(None);
+        playback.end("r");
         given(&mut playback, start);
         playback.report(1, 800, false, start + ms(800));
         playback.stop(start + ms(900));

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, time::Instant};
 use super::{
     codec::{Downwards, PER_MS, Upwards},
     message::{Input, Output, Script},
-    playback::{Given, Playback},
+    playback::{Given, Item, Playback},
     settings::{Detection, Model},
     wire,
 };
@@ -66,6 +66,8 @@ pub(super) struct Session {
     codes: Vec<u8>,
     /// Sound of the caller, as on the wire, that waits for a server.
     unsent: VecDeque<u8>,
+    /// Of it, so much belongs to a turn that our own turn-taking ended.
+    unsent_turn: usize,
     turns: Turns,
     cut: Option<Cut>,
     playback: Playback,
@@ -80,6 +82,8 @@ pub(super) struct Session {
     calls: Vec<String>,
     /// The response that called them said nothing itself, and nothing was said for it since.
     is_wordless: bool,
+    /// What functions answered that another session had called, until a response was made that knows of it.
+    results: VecDeque<String>,
     own_words: Option<OwnWords>,
     keys: String,
     keys_by: Option<Instant>,
@@ -127,6 +131,7 @@ impl Session {
             wire: Vec::new(),
             codes: Vec::new(),
             unsent: VecDeque::new(),
+            unsent_turn: 0,
             turns,
             cut: None,
             playback: Playback::default(),
@@ -137,6 +142,7 @@ impl Session {
             asked: 0,
             calls: Vec::new(),
             is_wordless: false,
+            results: VecDeque::new(),
             own_words: None,
             keys: String::new(),
             keys_by: None,
@@ -297,6 +303,7 @@ impl Session {
             self.settle();
         }
         while let Some(item) = self.playback.finished(self.now) {
+            self.tell_orphan(&item);
             self.said(item.heard_text(), false);
             if !self.playback.is_speaking() {
                 self.floor(turn_taking::Input::Finished);
@@ -329,11 +336,23 @@ impl Session {
             self.void_response();
             self.settle();
             self.hush();
+            // As after an interruption.
+            if !self.is_closing {
+                self.ending = None;
+            }
             (self.timing, self.keys_by) = (None, None);
             self.keys.clear();
         }
         self.floor(turn_taking::Input::Held);
         self.turns.held();
+    }
+
+    /// What was heard of a lost session's item, the next one does not know.
+    fn tell_orphan(&mut self, item: &Item) {
+        let text = item.heard_text();
+        if item.is_orphan && !text.is_empty() {
+            self.send(wire::message(Role::Assistant, &text));
+        }
     }
 
     fn said(&mut self, text: String, interrupted: bool) {

@@ -10,6 +10,9 @@ use crate::{
 /// Responses that may be wanted at once; the orders among them have a bound of their own.
 const MAX_ASKS: usize = 32;
 
+/// Results of functions that are kept for a session that did not call them; the oldest are dropped.
+const MAX_RESULTS: usize = 8;
+
 /// How a model is brought to say certain words.
 const EXACTLY: &str = "Say exactly the following words to the caller, in the language that they are written in, and \
                        nothing else:\n\n";
@@ -72,9 +75,17 @@ pub(super) struct OwnWords {
 
 impl Session {
     pub(super) fn want(&mut self, ask: Ask) {
+        if ask.what == What::Answer {
+            self.drop_answers();
+        }
         if self.asks.len() < MAX_ASKS {
             self.asks.push_back(ask);
         }
+    }
+
+    /// One answer is one to all that was said and told.
+    pub(super) fn drop_answers(&mut self) {
+        self.asks.retain(|ask| ask.what != What::Answer);
     }
 
     /// Asks for what is wanted next, when the server is free.
@@ -139,9 +150,11 @@ impl Session {
         if let Some(at) = known {
             self.calls.remove(at);
             self.send(wire::called(call, answer));
-        } else if self.is_open() {
+        } else if self.link != Link::Down {
             // Another session than the one that called.
-            self.send(wire::message(Role::System, &format!("The function {name}, called before, answered: {answer}")));
+            let result = format!("The function {name}, called before, answered: {answer}");
+            self.send(wire::message(Role::System, &result));
+            self.keep_result(result);
         }
         match deed {
             Some(ending @ Act::Hangup { .. }) if std::mem::take(&mut self.is_wordless) => {
@@ -159,6 +172,15 @@ impl Session {
             self.asks.retain(|ask| !matches!(ask.what, What::Fill(_)));
             self.want(Ask::of(What::Answer));
         }
+    }
+
+    /// Kept until a response was made that knows of it: the session may be lost before.
+    fn keep_result(&mut self, result: String) {
+        if self.results.len() == MAX_RESULTS {
+            tracing::warn!(MAX_RESULTS, "the oldest result of a function that a lost session called is dropped");
+            self.results.pop_front();
+        }
+        self.results.push_back(result);
     }
 
     /// What went wrong is apologised for, by a voice of our own or by the model.

@@ -75,10 +75,28 @@ impl Session {
                 let over = self.unsent.len().saturating_sub(most);
                 self.unsent_lost_ms += ms(over);
                 self.unsent.drain(..over);
+                self.unsent_turn = self.unsent_turn.saturating_sub(over);
             }
             Err(error) => self.fail(format!("the signal path failed: {error}")),
         }
         self.wire = wire;
+    }
+
+    /// Sends what the caller said while there was no server; true when a turn of our own turn-taking ended in it.
+    pub(super) fn send_unsent(&mut self) -> bool {
+        let turn: Vec<u8> = self.unsent.drain(..self.unsent_turn).collect();
+        let rest: Vec<u8> = self.unsent.drain(..).collect();
+        self.unsent_turn = 0;
+        for piece in turn.chunks(wire::MAX_APPEND) {
+            self.send(wire::append(piece));
+        }
+        if !turn.is_empty() {
+            self.send(wire::commit());
+        }
+        for piece in rest.chunks(wire::MAX_APPEND) {
+            self.send(wire::append(piece));
+        }
+        !turn.is_empty()
     }
 
     pub(super) fn on_key(&mut self, key: char) {

@@ -77,13 +77,13 @@ impl Session {
             let message = &self.history.messages()[at];
             self.send(wire::message(message.role, &message.text));
         }
-        let unsent: Vec<u8> = self.unsent.drain(..).collect();
-        for piece in unsent.chunks(wire::MAX_APPEND) {
-            self.send(wire::append(piece));
+        for at in 0..self.results.len() {
+            self.send(wire::message(Role::System, &self.results[at]));
         }
+        let has_turn = self.send_unsent();
         if std::mem::take(&mut self.is_owed) {
-            let what = if self.is_unworded { What::Again } else { What::Answer };
-            self.asks.retain(|ask| ask.what != What::Answer);
+            let what = if self.is_unworded && !has_turn { What::Again } else { What::Answer };
+            self.drop_answers();
             self.asks.push_front(Ask::of(what));
         }
     }
@@ -223,7 +223,7 @@ impl Session {
     }
 
     fn on_done(&mut self, done: Done) {
-        self.playback.end(Some(&done.response));
+        self.playback.end(&done.response);
         let is_it = |response: &&mut Response| response.id.as_ref().is_none_or(|id| *id == done.response);
         if self.response.as_mut().filter(is_it).is_none() {
             return;
@@ -238,6 +238,7 @@ impl Session {
         }
         if !done.is_cancelled {
             (self.faults, self.failures) = (0, 0);
+            self.results.clear();
             if let Link::Open { has_answered, .. } = &mut self.link {
                 *has_answered = true;
             }
@@ -334,7 +335,7 @@ impl Session {
         self.end_open(if is_expired { End::GivenUp } else { End::Failed });
         // What came of the session is said to its end, and belongs to the next one's history from then on.
         self.link = Link::Waiting(self.now);
-        self.playback.end(None);
+        self.playback.orphan();
         if self.cut.as_ref().is_some_and(|cut| cut.is_confirmed) {
             self.settle();
         }

@@ -96,6 +96,7 @@ impl Session {
             cut.is_confirmed = probe || own.voiced >= WORDS;
             let text = if cut.is_confirmed { "words" } else { "" };
             if cut.is_confirmed {
+                self.ending = None;
                 self.void_response();
             }
             self.floor(turn_taking::Input::Words { turn, text });
@@ -119,7 +120,7 @@ impl Session {
             // The answer came too soon, and nobody has heard of it yet.
             self.void_response();
             self.timing = None;
-            self.asks.retain(|ask| ask.what != What::Answer);
+            self.drop_answers();
         }
         if !before.is_empty() {
             self.send_sound(&before);
@@ -132,6 +133,7 @@ impl Session {
             && !own.is_streaming
             && std::mem::take(&mut own.is_uncommitted)
         {
+            self.unsent.truncate(self.unsent_turn);
             self.send(wire::clear());
         }
     }
@@ -144,7 +146,9 @@ impl Session {
             self.settle();
         }
         self.send(wire::commit());
+        self.unsent_turn = self.unsent.len();
         self.begin_turn(last_voice.or(self.last_voice));
+        self.drop_answers();
         self.asks.push_front(Ask::of(What::Answer));
     }
 
@@ -172,12 +176,12 @@ impl Session {
         server.stats.barge_ins += u64::from(self.playback.is_speaking());
         self.turns.heard_of();
         self.timing = None;
-        self.asks.retain(|ask| ask.what != What::Answer);
+        self.drop_answers();
         self.report(Report::Speech { began: true });
         if self.playback.is_speaking() && self.cut.is_none() {
             self.interrupt(true);
         }
-        self.void_response();
+        self.give_response_up(true);
     }
 
     /// The server takes the caller as finished.
@@ -188,6 +192,8 @@ impl Session {
         }
         server.is_awaited = true;
         server.stats.turns += 1;
+        // Its own answer is one to all that was told meanwhile.
+        self.drop_answers();
         self.report(Report::Speech { began: false });
         self.begin_turn(self.last_voice);
     }
@@ -199,7 +205,9 @@ impl Session {
         }
         self.act(Act::Interrupt);
         self.playback.stop(self.now);
-        self.ending = None;
+        if is_confirmed {
+            self.ending = None;
+        }
         if let Turns::Own(own) = &mut self.turns {
             own.voiced = self.script.turn.barge_in;
         }
@@ -216,17 +224,23 @@ impl Session {
         if let Some(cut) = &mut self.cut {
             cut.is_confirmed = true;
         }
+        self.ending = None;
         self.void_response();
     }
 
     /// Of what is being made nothing is wanted any more.
     pub(super) fn void_response(&mut self) {
+        self.give_response_up(false);
+    }
+
+    /// Of what is being made nothing is wanted any more. A server that hears the caller speak cancels by itself what it has
+    /// begun (`by_server`).
+    fn give_response_up(&mut self, by_server: bool) {
         self.hush();
         let Some(response) = self.response.as_mut().filter(|response| !response.is_void) else { return };
         response.is_void = true;
         let id = response.id.clone();
-        let gives_up_itself = matches!(self.turns, Turns::Server(_)) && id.is_some() && !self.is_held;
-        if !gives_up_itself {
+        if !by_server || id.is_none() {
             self.send(wire::cancel(id.as_deref()));
         }
         if let Some(id) = id {
@@ -251,6 +265,7 @@ impl Session {
                 }
                 self.send(wire::truncate(place, item.heard_ms()));
             }
+            self.tell_orphan(&item);
             self.said(item.heard_text(), !item.is_heard());
         }
     }

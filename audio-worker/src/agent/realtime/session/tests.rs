@@ -467,8 +467,11 @@ fn keys_are_told_after_a_pause_or_a_hash_and_answered() {
         call.begun("r1");
         call.sound("r1", "i1", 2000, "aaaa bbbb");
         call.pass(500);
+        call.take_sent();
         call.input(Input::Key('#'));
         assert!(call.acts.contains(&Act::Interrupt));
+        // Nobody speaks: the server gives up what it is told to.
+        assert!(call.kinds().contains(&"response.cancel".to_owned()));
         call.cleared();
         call.done("r1", "cancelled");
         let kinds = call.kinds();
@@ -792,4 +795,192 @@ fn every_response_is_paid_for_once_however_it_ends() {
     let error = json!({"type": "invalid_request_error", "code": "invalid_value", "event_id": "response-1"});
     call.server(json!({"type": "error", "error": error}));
     assert_eq!(call.costs, [Cost { failed: 1, ..one }]);
+}
+
+#[test]
+fn with_our_own_ears_a_cough_during_the_goodbye_loses_no_hang_up() {
+    let mut call = Call::open(script(), Detection::Own);
+    call.windows(20, 0.9);
+    call.windows(16, 0.0);
+    call.begun("r1");
+    call.sound("r1", "i1", 4000, "Goodbye and have a nice day.");
+    let function = json!({"type": "function_call", "call_id": "c1", "name": "hang_up", "arguments": "{}"});
+    call.server(
+        json!({"type": "response.done", "response": {"id": "r1", "status": "completed", "output": [function]}}),
+    );
+    let deed = Some(Act::Hangup { reason: "asked".to_owned(), after_playback: true });
+    call.input(Input::Called { call: "c1", name: "hang_up", answer: "ok", deed });
+    call.windows(32, 0.0);
+    call.windows(3, 0.9);
+    assert!(call.acts.contains(&Act::Interrupt));
+    call.cleared();
+    call.windows(13, 0.0);
+    assert!(call.acts.contains(&Act::Continue), "{:?}", call.acts);
+    call.pass(6000);
+    assert!(call.acts.iter().any(|act| matches!(act, Act::Hangup { .. })), "no hang-up: {:?}", call.acts);
+}
+
+#[test]
+fn with_our_own_ears_a_turn_that_ends_before_there_is_a_server_is_answered() {
+    let mut call = Call::new(script(), model(Detection::Own));
+    call.windows(20, 0.9);
+    call.windows(16, 0.0);
+    call.input(Input::Opened);
+    call.server(json!({"type": "session.created"}));
+    let appended = call.sent.iter().rposition(|event| event["type"] == "input_audio_buffer.append");
+    let committed = call.sent.iter().position(|event| event["type"] == "input_audio_buffer.commit");
+    assert!(appended.is_some() && appended < committed, "{:?}", call.kinds());
+    assert_eq!(call.kinds(), ["session.update", "input_audio_buffer.commit", "response.create"]);
+}
+
+#[test]
+fn with_our_own_ears_a_goodbye_that_is_interrupted_for_good_does_not_end_the_call() {
+    for with_keys in [false, true] {
+        let mut call = speaking();
+        call.done("r1", "completed");
+        let deed = Some(Act::Hangup { reason: "asked".to_owned(), after_playback: true });
+        call.input(Input::Called { call: "c1", name: "hang_up", answer: "ok", deed });
+        if with_keys {
+            call.input(Input::Key('#'));
+        } else {
+            call.windows(20, 0.9);
+        }
+        call.cleared();
+        call.windows(16, 0.0);
+        call.respond("r2", 200, "Yes?");
+        call.pass(3000);
+        assert!(!call.acts.iter().any(|act| matches!(act, Act::Hangup { .. })), "{:?}", call.acts);
+    }
+}
+
+#[test]
+fn a_hold_takes_a_hang_up_back_that_was_not_reached() {
+    let mut call = speaking();
+    call.done("r1", "completed");
+    let deed = Some(Act::Hangup { reason: "asked".to_owned(), after_playback: true });
+    call.input(Input::Called { call: "c1", name: "hang_up", answer: "ok", deed });
+    call.input(Input::Held(true));
+    call.input(Input::Held(false));
+    call.pass(1000);
+    assert!(!call.acts.iter().any(|act| matches!(act, Act::Hangup { .. })), "{:?}", call.acts);
+}
+
+#[test]
+fn results_for_the_next_session_are_bounded_and_told_until_it_has_answered() {
+    let mut call = Call::open(script(), SERVER);
+    call.respond("r0", 100, "Well.");
+    call.lose(Fault::Unreachable);
+    for n in 0..10 {
+        call.input(Input::Called { call: "c1", name: "f", answer: &format!("<{n}>"), deed: None });
+    }
+    let told = |call: &mut Call| {
+        let sent = call.take_sent();
+        (0..10).filter(|n| sent.iter().any(|event| event.to_string().contains(&format!("<{n}>")))).count()
+    };
+    call.take_sent();
+    call.input(Input::Opened);
+    assert_eq!(told(&mut call), 8);
+    // Lost before it has answered.
+    call.server(json!({"type": "session.created"}));
+    call.lose(Fault::Unreachable);
+    call.pass(1100);
+    call.input(Input::Opened);
+    assert_eq!(told(&mut call), 8);
+    call.respond("r1", 100, "Well.");
+    call.lose(Fault::Unreachable);
+    call.input(Input::Opened);
+    assert_eq!(told(&mut call), 0);
+}
+
+#[test]
+fn what_a_function_answers_while_there_is_no_server_is_told_to_the_next() {
+    let mut call = Call::open(script(), SERVER);
+    call.begun("r1");
+    let function = json!({"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"});
+    call.server(
+        json!({"type": "response.done", "response": {"id": "r1", "status": "completed", "output": [function]}}),
+    );
+    call.lose(Fault::Unreachable);
+    call.input(Input::Called { call: "c1", name: "f", answer: "the order is 42", deed: None });
+    call.take_sent();
+    call.input(Input::Opened);
+    call.server(json!({"type": "session.created"}));
+    let sent = call.take_sent();
+    assert!(sent.iter().any(|event| event.to_string().contains("the order is 42")), "{sent:?}");
+}
+
+#[test]
+fn what_is_heard_of_a_lost_session_is_told_to_the_next() {
+    let mut call = Call::open(script(), SERVER);
+    call.speech(true);
+    call.speech(false);
+    call.begun("r1");
+    call.sound("r1", "i1", 3000, "What is your order number?");
+    call.done("r1", "completed");
+    call.pass(1000);
+    call.lose(Fault::Unreachable);
+    call.take_sent();
+    call.input(Input::Opened);
+    call.server(json!({"type": "session.created"}));
+    call.pass(2500);
+    assert_eq!(call.said().last(), Some(&(Speaker::Agent, "What is your order number?", false)));
+    let sent = call.take_sent();
+    assert!(sent.iter().any(|event| event.to_string().contains("order number")), "{sent:?}");
+}
+
+#[test]
+fn what_a_lost_session_said_is_not_cut_in_the_next() {
+    let mut call = Call::open(script(), SERVER);
+    call.begun("r1");
+    call.sound("r1", "i1", 3000, "What is your order number?");
+    call.done("r1", "completed");
+    call.pass(1000);
+    call.lose(Fault::Unreachable);
+    call.input(Input::Opened);
+    call.server(json!({"type": "session.created"}));
+    call.take_sent();
+    call.speech(true);
+    call.cleared();
+    let kinds = call.kinds();
+    assert!(!kinds.contains(&"conversation.item.truncate".to_owned()), "{kinds:?}");
+}
+
+#[test]
+fn a_function_that_is_done_while_the_caller_speaks_makes_no_second_answer() {
+    let mut call = Call::open(script(), SERVER);
+    call.speech(true);
+    call.speech(false);
+    call.begun("r1");
+    let function = json!({"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"});
+    call.server(
+        json!({"type": "response.done", "response": {"id": "r1", "status": "completed", "output": [function]}}),
+    );
+    call.speech(true);
+    call.input(Input::Called { call: "c1", name: "f", answer: "42", deed: None });
+    call.speech(false);
+    call.take_sent();
+    call.respond("r2", 500, "It is 42.");
+    call.pass(3000);
+    let kinds = call.kinds();
+    assert!(!kinds.contains(&"response.create".to_owned()), "a second answer: {kinds:?}");
+}
+
+#[test]
+fn with_our_own_ears_a_function_that_is_done_meanwhile_makes_no_second_answer() {
+    let mut call = Call::open(script(), Detection::Own);
+    call.windows(20, 0.9);
+    call.windows(16, 0.0);
+    call.begun("r1");
+    let function = json!({"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"});
+    call.server(
+        json!({"type": "response.done", "response": {"id": "r1", "status": "completed", "output": [function]}}),
+    );
+    call.windows(15, 0.9);
+    call.input(Input::Called { call: "c1", name: "f", answer: "42", deed: None });
+    call.windows(16, 0.0);
+    let kinds = call.kinds();
+    call.respond("r2", 500, "It is 42.");
+    call.windows(60, 0.0);
+    let after = call.kinds();
+    assert!(!after.contains(&"response.create".to_owned()), "a second answer: {kinds:?} {after:?}");
 }
