@@ -180,7 +180,7 @@ async fn get(gateway: SocketAddr, path: &str, header: &str) -> (u16, BTreeMap<St
 async fn it_is_off_unless_it_is_turned_on() {
     let stack = Stack::start(StackPlan::default().gateway("API_TOKENS", TOKEN)).await;
     let api = ApiClient { gateway: stack.gateway_address(), token: TOKEN.into() };
-    for path in ["/call", "/call/app.js", "/call/worklet.js", "/call/style.css", "/call/stream/BC1"] {
+    for path in ["/call", "/call/app.js", "/call/view.js", "/call/worklet.js", "/call/style.css", "/call/stream/BC1"] {
         api.get(path).await.assert_problem(404, "not_found");
     }
     api.post("/v1/browser-calls", &json!({})).await.assert_problem(404, "not_found");
@@ -195,6 +195,7 @@ async fn the_page_is_served_with_headers_that_keep_everything_else_out() {
         ("/call", "text/html; charset=utf-8"),
         ("/call/", "text/html; charset=utf-8"),
         ("/call/app.js", "text/javascript; charset=utf-8"),
+        ("/call/view.js", "text/javascript; charset=utf-8"),
         ("/call/worklet.js", "text/javascript; charset=utf-8"),
         ("/call/style.css", "text/css; charset=utf-8"),
     ] {

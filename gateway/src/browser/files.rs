@@ -1,4 +1,4 @@
-//! The page itself: four files in the binary, and the headers that keep everything else out of it.
+//! The page itself: five files in the binary, and the headers that keep everything else out of it.
 
 use std::sync::LazyLock;
 
@@ -15,9 +15,10 @@ struct File {
     text: &'static str,
 }
 
-const FILES: [File; 4] = [
+const FILES: [File; 5] = [
     File { name: "", kind: "text/html; charset=utf-8", text: include_str!("page/index.html") },
     File { name: "app.js", kind: "text/javascript; charset=utf-8", text: include_str!("page/app.js") },
+    File { name: "view.js", kind: "text/javascript; charset=utf-8", text: include_str!("page/view.js") },
     File { name: "worklet.js", kind: "text/javascript; charset=utf-8", text: include_str!("page/worklet.js") },
     File { name: "style.css", kind: "text/css; charset=utf-8", text: include_str!("page/style.css") },
 ];

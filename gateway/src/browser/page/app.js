@@ -1,9 +1,10 @@
 // A call from a page: a ticket for a token, a media stream as a phone call has it, and what the gateway tells beside it.
 
+import { clearCall, clearHearing, level, showTurn, showWords } from "/call/view.js";
+
 const element = (id) => document.getElementById(id);
 const [form, token, agent, language] = ["settings", "token", "agent", "language"].map(element);
 const [callButton, callLabel, muteButton, statusLine, errorLine] = ["call", "call-label", "mute", "status", "error"].map(element);
-const [log, hearing, turnRows] = ["log", "hearing", "turn-rows"].map(element);
 const keys = [...document.querySelectorAll("#keypad button")];
 
 const TOKEN_KEY = "tandem-token";
@@ -11,11 +12,6 @@ const TOKEN_KEY = "tandem-token";
 const ANSWER_MS = 15_000;
 const OPEN_MS = 10_000;
 const ENDING_MS = 4_000;
-// What is kept on the page of a call without end.
-const MAX_LINES = 500;
-// Quieter is no level: 48 dB below the loudest.
-const FLOOR_DB = -48;
-
 const ENDS = {
   caller_hangup: "You ended the call.",
   agent_hangup: "The agent ended the call.",
@@ -53,7 +49,6 @@ class Trouble extends Error {
 }
 
 let call = null;
-let isAtEnd = true;
 
 token.value = sessionStorage.getItem(TOKEN_KEY) ?? "";
 callButton.addEventListener("click", () => (call ? call.stop() : start()));
@@ -67,10 +62,6 @@ document.addEventListener("keydown", (event) => {
   const isText = event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey;
   if (call?.live && !isText && /^[0-9*#]$/.test(event.key)) call.press(event.key);
 });
-log.addEventListener("scroll", () => {
-  isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-});
-new ResizeObserver(follow).observe(log);
 addEventListener("pagehide", () => call?.hangUp());
 
 async function start() {
@@ -253,7 +244,17 @@ class Call {
   /** The page goes away. */
   hangUp() {
     if (this.live) this.send({ event: "stop", stop: { callSid: this.invitation.call.call_sid } });
+    this.cancel();
     this.socket?.close(1000);
+  }
+
+  /** What was announced and never began would take a place of the gateway's until its ticket is too old. */
+  cancel() {
+    if (this.began || !this.invitation) return;
+    const { bearer, call: { call_sid } } = this.invitation;
+    this.invitation = null;
+    const asked = { method: "DELETE", headers: { Authorization: `Bearer ${bearer}` }, keepalive: true };
+    fetch(`/v1/calls/${call_sid}`, asked).catch(() => {});
   }
 
   finish(error) {
@@ -269,6 +270,7 @@ class Call {
 
   release() {
     this.live = false;
+    this.cancel();
     clearInterval(this.clock);
     this.line?.port.postMessage({ close: true });
     this.source?.disconnect();
@@ -311,11 +313,12 @@ async function microphone() {
 
 /** A ticket for one call. */
 async function ask() {
+  const bearer = token.value;
   let response;
   try {
     response = await fetch("/v1/browser-calls", {
       method: "POST",
-      headers: { Authorization: `Bearer ${token.value}`, "Content-Type": "application/json" },
+      headers: { Authorization: `Bearer ${bearer}`, "Content-Type": "application/json" },
       body: JSON.stringify({ agent: agent.value || null, language: language.value || null }),
       signal: AbortSignal.timeout(ANSWER_MS),
     });
@@ -332,8 +335,8 @@ async function ask() {
     const words = answer.detail ?? `it answered ${response.status}`;
     throw new Trouble(`The gateway does not take the call: ${words}.`);
   }
-  sessionStorage.setItem(TOKEN_KEY, token.value);
-  return answer;
+  sessionStorage.setItem(TOKEN_KEY, bearer);
+  return { ...answer, bearer };
 }
 
 function show(state, words) {
@@ -347,7 +350,7 @@ function show(state, words) {
   if (isIdle) {
     muteButton.setAttribute("aria-pressed", "false");
     muteButton.textContent = "Mute";
-    hearing.textContent = "";
+    clearHearing();
   }
   // What was in use and is disabled now would leave the keyboard nowhere.
   if (inUse?.disabled) callButton.focus();
@@ -356,61 +359,6 @@ function show(state, words) {
 function showError(words) {
   errorLine.textContent = words;
   errorLine.hidden = !words;
-}
-
-function clearCall() {
-  isAtEnd = true;
-  log.replaceChildren();
-  turnRows.replaceChildren();
-  hearing.textContent = "";
-}
-
-function showWords({ by, text, final, interrupted }) {
-  if (!final) {
-    if (by === "caller") hearing.textContent = `You: ${text} …`;
-    return;
-  }
-  if (by === "caller") hearing.textContent = "";
-  const line = document.createElement("p");
-  line.dataset.by = by;
-  const who = document.createElement("strong");
-  who.textContent = by === "caller" ? "You" : "Agent";
-  const words = document.createElement("span");
-  words.textContent = text;
-  line.append(who, words);
-  if (interrupted) {
-    const note = document.createElement("em");
-    note.textContent = " (interrupted)";
-    line.append(note);
-  }
-  log.append(line);
-  while (log.childElementCount > MAX_LINES) log.firstElementChild.remove();
-  follow();
-}
-
-/** The newest line stays in sight, unless whoever reads has scrolled up. */
-function follow() {
-  if (isAtEnd) log.scrollTop = log.scrollHeight;
-}
-
-function showTurn({ endpoint_ms, words_ms, first_token_ms, first_sound_ms, first_sent_ms }) {
-  const row = document.createElement("tr");
-  const number = Number(turnRows.lastElementChild?.firstElementChild.textContent ?? 0) + 1;
-  for (const value of [number, endpoint_ms, words_ms, first_token_ms, first_sound_ms, first_sent_ms]) {
-    const cell = document.createElement("td");
-    cell.textContent = value ?? "–";
-    row.append(cell);
-  }
-  turnRows.append(row);
-  while (turnRows.childElementCount > MAX_LINES) turnRows.firstElementChild.remove();
-}
-
-function level(side, peak) {
-  const decibels = peak > 0 ? 20 * Math.log10(peak) : FLOOR_DB;
-  const share = Math.max(0, Math.min(1, 1 - decibels / FLOOR_DB));
-  const meter = element(`${side}-meter`);
-  meter.setAttribute("aria-valuenow", String(Math.round(share * 100)));
-  meter.firstElementChild.style.transform = `scaleX(${share.toFixed(3)})`;
 }
 
 function duration(ms) {
