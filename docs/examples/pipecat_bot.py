@@ -60,7 +60,8 @@ class Input(BaseInputTransport):
             self.reading = None
 
     async def read(self):
-        async for request in self.requests:
+        while True:
+            request = await self.requests.waiting.get()
             match request.WhichOneof("message"):
                 case "audio":
                     frame = InputAudioRawFrame(audio=request.audio.sound, sample_rate=self.sample_rate, num_channels=1)
@@ -116,17 +117,17 @@ class Call:
 
 
 class Requests:
-    """Messages of a call after `Start`, until `End`; then nothing more is read."""
+    """Messages of a call after `Start`. They are read until `End`, also when the bot has ended before."""
 
     def __init__(self, stream, start):
-        self.stream, self.start, self.over = stream, start, asyncio.Event()
+        self.stream, self.start, self.waiting = stream, start, asyncio.Queue(maxsize=512)
 
-    async def __aiter__(self):
+    async def read(self):
         async for request in self.stream:
             if request.WhichOneof("message") == "end":
-                break
-            yield request
-        self.over.set()
+                return
+            if not self.waiting.full():  # some 10 s: nobody reads any more
+                self.waiting.put_nowait(request)
 
 
 class Bots(agent_pb2_grpc.AgentServiceServicer):
@@ -137,7 +138,7 @@ class Bots(agent_pb2_grpc.AgentServiceServicer):
         yield pb.ConverseResponse(ready=pb.Ready(name="pipecat"))
         requests = Requests(stream, start)
         call = Call(requests)
-        running, over = asyncio.create_task(call.run()), asyncio.create_task(requests.over.wait())
+        running, over = asyncio.create_task(call.run()), asyncio.create_task(requests.read())
         try:
             while not over.done():
                 answer = asyncio.create_task(call.answers.get())
@@ -147,11 +148,11 @@ class Bots(agent_pb2_grpc.AgentServiceServicer):
                 else:
                     answer.cancel()
                     if running.done() and call.answers.empty():
-                        await over  # a hang-up was asked for: the worker says when it is over
+                        await asyncio.wait({over})  # a hang-up was asked for: the worker says when it is over
         finally:
             over.cancel()
             await call.worker.cancel()
-            await asyncio.wait({running}, timeout=2)
+            await asyncio.wait({running, over}, timeout=2)
 
 
 async def main():
