@@ -9,6 +9,10 @@ use crate::agent::{Endpoint, LiveSettings};
 /// Deepgram finds no end of an utterance in less.
 const LEAST_UTTERANCE_END_MS: u64 = 1000;
 
+/// Most terms, and their characters in all: Deepgram takes 500 of its tokens, of some letters each.
+const MAX_KEYTERMS: usize = 100;
+const MAX_KEYTERM_CHARS: usize = 1000;
+
 /// How the conversation uses it.
 pub(super) fn live(reader: &mut Reader<'_>, section: &Section<'_>) -> LiveSettings {
     let usual = LiveSettings::default();
@@ -28,6 +32,18 @@ pub(super) fn streaming(reader: &mut Reader<'_>, section: &Section<'_>) -> Strea
         utterance_end: reader
             .millis(section, "utterance_end_ms", LEAST_UTTERANCE_END_MS..=5000)
             .unwrap_or(usual.utterance_end),
-        keyterms: reader.words(section, "keyterms").unwrap_or_default(),
+        keyterms: keyterms(reader, section),
     }
+}
+
+fn keyterms(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<String> {
+    let terms = reader.words(section, "keyterms").unwrap_or_default();
+    let chars: usize = terms.iter().map(|term| term.chars().count()).sum();
+    if let Some(value) = section.get("keyterms")
+        && (terms.len() > MAX_KEYTERMS || chars > MAX_KEYTERM_CHARS)
+    {
+        let what = format!("keyterms must be at most {MAX_KEYTERMS}, of {MAX_KEYTERM_CHARS} characters in all");
+        reader.mistake(value.span(), what);
+    }
+    terms
 }

@@ -294,6 +294,23 @@ fn a_recogniser_that_listens_is_read() {
 }
 
 #[test]
+fn keyterms_are_no_more_than_deepgram_takes() {
+    let with = |count: usize, term: &str| {
+        let terms = vec![format!("{term:?}"); count].join(", ");
+        let stage = "[agent.a.speech_to_text]\nprovider = \"deepgram\"\nkey = \"SPEECH_KEY\"";
+        format!("{SHORT}{stage}\nkeyterms = [{terms}]\n")
+    };
+    for (count, term) in [(101, "a"), (51, "Straßenbahnhaltestel")] {
+        let told = mistakes(&with(count, term));
+        assert!(told.len() == 1 && told[0].contains("at most 100, of 1000 characters in all"), "{told:?}");
+    }
+    for (count, term) in [(100, "a"), (50, "Straßenbahnhaltestel")] {
+        let agents = read(&with(count, term));
+        assert_eq!(pipeline(&agents, 0).talk.speech_to_text.options.streaming.keyterms.len(), count);
+    }
+}
+
+#[test]
 fn a_stage_may_have_another_one_to_stand_in_for_it() {
     let file = format!(
         r#"
