@@ -134,6 +134,9 @@ mod tests {
             [word("one", 0, 300), word("two", 400, 700), word("three", 720, 1220), word("four", 200, 600)]
         );
         let mut words = Words::default();
+        assert_eq!(words.push(&evenly("one ", 0.0), 0), [word("one", 0, 300)]);
+        assert_eq!(words.push(&evenly("two ", 0.35), 900), [word("two", 350, 650)]);
+        let mut words = Words::default();
         let mut told = words.push(&evenly("one two ", 0.0), 0);
         assert_eq!(words.push(&Alignment::default(), 800), []);
         told.extend(words.push(&evenly("three ", 0.0), 800));
