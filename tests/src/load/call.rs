@@ -1,7 +1,7 @@
 //! Driver of one cheap call: set up as Twilio would, then a lean loop that sends ready frames against
 //! an absolute clock, counts what comes back and times the tones.
 
-use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, fmt::Write as _, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -20,6 +20,8 @@ use crate::sim::{CallPlan, Document, Identity, MediaSocket, Verb, Wire, Writer, 
 
 /// Time between two frames.
 pub(super) const TICK: Duration = Duration::from_millis(20);
+/// Time of one sample at 8 kHz.
+const SAMPLE: Duration = Duration::from_micros(125);
 /// How long the last frames may take to come back.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -60,6 +62,10 @@ pub(super) struct Call {
     answered: Option<Instant>,
     /// When the onset was sent that has not come back yet.
     waiting_since: Option<Instant>,
+    /// When all that was received has been played, and marks that come back once what is before them was. A server that
+    /// sends ahead of real time must see that: it is what it goes by.
+    played_out: Instant,
+    marks: VecDeque<(Instant, String)>,
     text: String,
 }
 
@@ -99,6 +105,8 @@ impl Call {
             received: 0,
             answered,
             waiting_since: None,
+            played_out: now(),
+            marks: VecDeque::new(),
             text: String::new(),
         })
     }
@@ -112,7 +120,7 @@ impl Call {
         loop {
             tokio::select! {
                 message = self.socket.next() => match message {
-                    Some(Ok(message)) => self.handle(message).await,
+                    Some(Ok(message)) => self.handle(message),
                     Some(Err(_)) | None => return self.lost(),
                 },
                 () = &mut due => {
@@ -120,6 +128,7 @@ impl Call {
                         break;
                     }
                     let scheduled = due.deadline();
+                    self.answer_marks().await;
                     if *phase.borrow_and_update() == Phase::Stopping {
                         stopping = true;
                         due.as_mut().reset(scheduled + DRAIN);
@@ -173,7 +182,7 @@ impl Call {
         let _ = self.socket.send(message).await;
     }
 
-    async fn handle(&mut self, message: Message) {
+    fn handle(&mut self, message: Message) {
         let Message::Text(text) = message else {
             return;
         };
@@ -182,12 +191,23 @@ impl Call {
         };
         match (heard.event.as_ref(), heard.media, heard.mark) {
             ("media", Some(media), _) => self.handle_media(&media.payload),
-            ("mark", _, Some(mark)) => {
-                // Audio comes in real time, so what is before the mark has as good as played.
-                let text = self.writer.mark(&mark.name);
-                let _ = self.socket.send(Message::text(text)).await;
+            ("mark", _, Some(mark)) => self.marks.push_back((self.played_out, mark.name.into_owned())),
+            ("clear", _, _) => {
+                // What was not played never is, and its marks come back at once.
+                self.played_out = now();
+                self.marks.iter_mut().for_each(|(due, _)| *due = self.played_out);
             }
             _ => {}
+        }
+    }
+
+    /// Sends the marks whose time has come: looked at with each frame, which is as fine as a carrier's playout.
+    async fn answer_marks(&mut self) {
+        let now = now();
+        while let Some((_, name)) = self.marks.pop_front_if(|(due, _)| *due <= now) {
+            let text = self.writer.mark(&name);
+            // A broken socket shows when it is read.
+            let _ = self.socket.send(Message::text(text)).await;
         }
     }
 
@@ -195,6 +215,7 @@ impl Call {
         let padding = payload.bytes().rev().take_while(|&b| b == b'=').count();
         let samples = (payload.len() / 4 * 3).saturating_sub(padding) as u64;
         self.received += samples;
+        self.played_out = self.played_out.max(now()) + SAMPLE * u32::try_from(samples).unwrap_or(u32::MAX);
         self.shared.add_received(samples);
         if let Some(answered) = self.answered.take() {
             self.shared.add_setup(now().saturating_duration_since(answered));
