@@ -20,19 +20,20 @@ use super::{
     Act, Agent, AgentStats, CannotSay, Heard, Opening,
     brain::Brain,
     history::History,
-    report::{Report, Speaker, Stage},
+    report::{Report, Speaker},
     text::Text,
 };
 use crate::{
     conversation::now,
     dsp::{SampleRate, mulaw},
     ears::{self, Ears, VoiceActivity, echo::EchoGuard},
-    provider::{ProviderError, Sound, SpeechToText, Streaming, TextToSpeech},
+    provider::{Sound, SpeechToText, Streaming, TextToSpeech},
     traces::TurnSpans,
     turn_taking::{Input, Settings, TurnTaking},
 };
 
 mod clauses;
+mod faults;
 mod floor;
 mod live_words;
 mod playing;
@@ -73,7 +74,7 @@ pub struct Cast {
     pub language: String,
     /// What is said when a provider fails.
     pub apology: Text,
-    /// After so many failures in a row the agent takes its leave.
+    /// After more failures in a row than this the agent takes its leave; see [`faults`].
     pub max_faults: u32,
 }
 
@@ -104,6 +105,7 @@ pub struct Talk {
     playing: Playing,
     ordered: VecDeque<String>,
     acts: VecDeque<Act>,
+    /// Failures in a row, of turns that are over.
     faults: u32,
     /// The call ends: nobody is listened to.
     ending: bool,
@@ -210,10 +212,7 @@ impl Talk {
                 self.carry_out(at);
                 self.on_words(turn, text);
             }
-            Err(error) => {
-                self.on_fault(Stage::SpeechToText, &error);
-                self.on_no_words(turn, at);
-            }
+            Err(error) => self.on_no_words(turn, error),
         }
         true
     }
@@ -267,12 +266,6 @@ impl Talk {
         }
         self.end_reply(None, at);
         true
-    }
-
-    fn on_fault(&mut self, stage: Stage, error: &ProviderError) {
-        self.faults += 1;
-        let report = Report::Fault { stage, fault: error.kind, detail: error.detail.clone() };
-        self.acts.push_back(Act::Report(report));
     }
 }
 

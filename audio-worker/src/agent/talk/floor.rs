@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LiveWords, Prepared, Reply, Stage, Talk, reply::say};
+use super::{LiveWords, Prepared, Reply, Talk, reply::say};
 use crate::{
     agent::{
         Act,
@@ -83,23 +83,6 @@ impl Talk {
         self.prepared = Some(prepared);
     }
 
-    /// The recogniser failed.
-    pub(super) fn on_no_words(&mut self, turn: u64, at: Instant) {
-        let Some(prepared) = self.prepared.as_mut().filter(|prepared| prepared.turn == turn) else { return };
-        if let Some(spans) = &prepared.spans {
-            spans.failed();
-        }
-        if !self.floor.keeps_speech() {
-            // Of what was no interruption nothing is expected any more.
-            self.prepared = None;
-        } else if self.faults > self.cast.max_faults {
-            let farewell = self.brain.farewell(Farewell::Faults);
-            self.take_floor(Prepared::own(Reply::new(farewell)), at);
-        } else {
-            prepared.reply = Some(Reply::apology(&self.apology));
-        }
-    }
-
     /// What the caller said is known.
     pub(super) fn on_words(&mut self, turn: u64, text: String) {
         let Some(prepared) = self.prepared.as_mut().filter(|prepared| prepared.turn == turn) else { return };
@@ -137,6 +120,7 @@ impl Talk {
             let said = Report::Said { by: Speaker::Caller, text: said, is_final: true, interrupted: false };
             self.acts.push_back(Act::Report(said));
         }
+        self.faults += prepared.faults();
         self.end_speech();
         if reply.made_ms() == 0 {
             // Nothing to say, or nobody who could; how the call goes on is said by the end of it.
@@ -166,45 +150,6 @@ impl Talk {
         self.carry_out(at);
         self.reply = Some(reply);
         true
-    }
-
-    /// What went wrong at a model or a voice is apologised for.
-    pub(super) fn look_for_faults(&mut self, at: Instant) -> bool {
-        let said = self.reply.as_mut().and_then(Reply::take_fault);
-        let prepared = self.prepared.as_mut().and_then(|prepared| prepared.reply.as_mut()).and_then(Reply::take_fault);
-        let mut moved = false;
-        for (fault, is_prepared) in [(said, false), (prepared, true)] {
-            let Some((stage, error)) = fault else { continue };
-            self.on_fault(stage, &error);
-            let spans = if is_prepared {
-                self.prepared.as_ref().and_then(|prepared| prepared.spans.as_ref())
-            } else {
-                self.spans.as_ref()
-            };
-            if let Some(spans) = spans {
-                spans.failed();
-            }
-            moved = true;
-            let is_mute = stage == Stage::TextToSpeech && !self.anything_heard && self.reply.is_none();
-            if is_mute || self.faults > 2 * self.cast.max_faults {
-                // Nobody would hear an apology; who carries the call has words of its own.
-                self.acts.push_back(Act::Fail { reason: format!("{}: {error}", stage.label()) });
-                (self.ending, self.prepared, self.reply) = (true, None, None);
-                return true;
-            }
-            let reply = if is_prepared {
-                self.prepared.as_mut().and_then(|prepared| prepared.reply.as_mut())
-            } else {
-                self.reply.as_mut()
-            };
-            if self.faults > self.cast.max_faults {
-                let farewell = self.brain.farewell(Farewell::Faults);
-                self.take_floor(Prepared::own(Reply::new(farewell)), at);
-            } else if let Some(reply) = reply {
-                reply.say_instead(&self.apology);
-            }
-        }
-        moved
     }
 
     /// Tells of tools that were called.

@@ -7,6 +7,7 @@ use std::{
 
 use super::reply::Reply;
 use crate::{
+    agent::report::Stage,
     provider::{Pending, ProviderError},
     traces::{TurnSpans, TurnStage},
 };
@@ -28,6 +29,8 @@ pub(super) struct Prepared {
     pub(super) worded: Option<Instant>,
     pub(super) endpoint: Option<Instant>,
     pub(super) spans: Option<TurnSpans>,
+    /// What failed on the way to it.
+    pub(super) failed: Vec<(Stage, ProviderError)>,
 }
 
 impl Prepared {
@@ -44,6 +47,7 @@ impl Prepared {
             worded: None,
             endpoint: None,
             spans: None,
+            failed: Vec::new(),
         }
     }
 
@@ -60,6 +64,7 @@ impl Prepared {
             worded: None,
             endpoint: None,
             spans: None,
+            failed: Vec::new(),
         }
     }
 
@@ -84,6 +89,18 @@ impl Prepared {
         self.words = None;
         self.worded = Some(now);
         Some((self.turn, found))
+    }
+
+    /// What went wrong with its answer since this was last asked. Of a guess an apology that fails is told once it is to be
+    /// heard: until then it would fail again and again.
+    pub(super) fn take_fault(&mut self) -> Option<(Stage, ProviderError)> {
+        let released = self.released;
+        self.reply.as_mut().filter(|reply| released || !reply.apologises()).and_then(Reply::take_fault)
+    }
+
+    /// How often something failed on the way to it.
+    pub(super) fn faults(&self) -> u32 {
+        u32::try_from(self.failed.len()).unwrap_or(u32::MAX)
     }
 
     /// True while its words are looked for.

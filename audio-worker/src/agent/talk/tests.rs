@@ -13,7 +13,7 @@ use crate::{
     },
     dsp::SampleRate,
     ears::VoiceActivity,
-    provider::{Fault, Message, Pending, Role, Sound, Speech, Streaming},
+    provider::{Fault, Message, Pending, ProviderError, Role, Sound, Speech, Streaming},
 };
 
 /// Sound of one character of a text, ms.
@@ -386,6 +386,52 @@ async fn too_many_faults_in_a_row_end_the_call_politely() {
         let ended = Act::Hangup { reason: "farewell".to_owned(), after_playback: true };
         assert_eq!(call.acts.last().map(|(_, act)| act), Some(&ended));
     }
+}
+
+/// A turn of the caller with pauses in it, at each of which an answer is guessed; how long it lasts is heard out.
+async fn hesitant(call: &mut Call) {
+    call.silence(1000).await;
+    for _ in 0..4 {
+        call.voice(600).await.silence(300).await;
+    }
+    call.silence(1500).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn guesses_that_fail_are_forgotten_when_the_turn_is_answered_in_the_end() {
+    let mut words = vec![Err(Fault::Failed), Err(Fault::Failed), Ok("break"), Ok("fine")];
+    words.extend([Err(Fault::Failed); 8]);
+    let mut call = call(&words);
+    for _ in 0..4 {
+        hesitant(&mut call).await;
+    }
+    // The bound is two: nothing of the first turn is in it.
+    let said: Vec<_> = call.said().into_iter().map(|(_, text, _)| text).collect();
+    assert_eq!(said, ["Hello.", "fine", "fine", "Sorry.", "Sorry.", "So long."]);
+    // Each was told all the same.
+    assert_eq!(call.count(|act| matches!(act, Act::Report(Report::Fault { .. }))), 3 + 4 * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_counts_once_however_many_of_its_guesses_fail() {
+    for words in [Ok("break"), Err(Fault::Unreachable)] {
+        let mut call = call(&[words]);
+        hesitant(&mut call).await;
+        hesitant(&mut call).await;
+        assert_eq!(call.said().last(), Some(&(A, "Sorry.", false)), "{words:?}");
+        hesitant(&mut call).await;
+        assert_eq!(call.said().last(), Some(&(A, "So long.", false)), "{words:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_even_apologise_takes_leave_within_the_turn() {
+    // The voice is gone for the answer and the apology.
+    let mut call = broken(&[Ok("great")], Some("r"));
+    hesitant(&mut call).await;
+    let said = call.said();
+    assert_eq!((said.len(), said.last()), (2, Some(&(A, "So long.", false))), "{said:?}");
+    assert!(matches!(call.acts.last(), Some((_, Act::Hangup { .. }))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,9 +50,7 @@ impl Talk {
                 }
                 Told::Fault(error) => {
                     // The turn may be answered all the same: it does not count towards giving up.
-                    let report =
-                        Report::Fault { stage: Stage::SpeechToText, fault: error.kind, detail: error.detail.clone() };
-                    self.acts.push_back(Act::Report(report));
+                    self.tell_fault(Stage::SpeechToText, &error);
                 }
             }
         }
