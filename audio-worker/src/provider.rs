@@ -22,6 +22,7 @@ pub mod fallback;
 mod fault;
 mod form;
 pub mod google;
+pub(crate) mod grpc;
 pub mod http;
 mod intake;
 mod json_stream;

@@ -5,7 +5,7 @@ use std::{fmt::Display, sync::Arc};
 use serde_json::{Map, Value};
 
 use super::{
-    Agent, Agents, Cast, NotHired, Opening, Stage, Talk,
+    Agent, Agents, Cast, Endpoint, NotHired, Opening, Stage, Talk,
     echo::Echo,
     pipeline::{Persona, Pipeline},
     realtime::{self, Realtime},
@@ -196,7 +196,11 @@ fn hearing(stage: &StageSettings<file::Hearing>, client: &Client) -> Result<Arc<
         Provider::OpenAi => {
             openai::speech_to_text(client, transcriptions::Settings { server, model, prompt, temperature })
         }
-        Provider::Google => google::speech_to_text(client, recognize::Settings { server, model, prompt }),
+        Provider::Google => {
+            let ends = stage.options.live.endpoint == Endpoint::Provider;
+            let streaming = stage.options.listens.then_some(recognize::Streams { ends });
+            google::speech_to_text(client, recognize::Settings { server, model, prompt, streaming })
+        }
         Provider::ElevenLabs => elevenlabs::speech_to_text(client, transcribe::Settings { server, model, temperature }),
         Provider::Deepgram => {
             let file::Streaming { endpointing, utterance_end, keyterms } = stage.options.streaming.clone();

@@ -98,7 +98,7 @@ const GOOGLE: Family = Family {
         url: "https://speech.googleapis.com/v1",
         model: "latest_long",
         has_models_of_its_own: false,
-        options: &["prompt"],
+        options: &["prompt", "streaming", "endpoint", "finalize_wait_ms"],
     }),
     chat: None,
     text_to_speech: Some((

@@ -208,6 +208,8 @@ pub struct Hearing {
     pub prompt: Option<String>,
     /// Randomness, 0 to 1.
     pub temperature: Option<f64>,
+    /// It listens while the caller speaks, where it can do that and take whole turns.
+    pub listens: bool,
     /// How a recogniser is used that listens while the caller speaks.
     pub live: LiveSettings,
     /// What such a one is told.

@@ -33,6 +33,7 @@ const EVERY: &[&str] = stage_keys![];
 pub(super) const SPEECH_TO_TEXT_KEYS: &[&str] = stage_keys![
     "prompt",
     "temperature",
+    "streaming",
     "endpoint",
     "endpointing_ms",
     "utterance_end_ms",
@@ -67,6 +68,7 @@ fn hearing(reader: &mut Reader<'_>, section: Section<'_>, defaults: &Defaults) -
     let options = Hearing {
         prompt: reader.string(&section, "prompt", MAX_HINT_CHARS, false),
         temperature: reader.decimal(&section, "temperature", 0.0..=1.0),
+        listens: reader.flag(&section, "streaming").unwrap_or(true),
         live: listening::live(reader, &section),
         streaming: listening::streaming(reader, &section),
     };

@@ -14,8 +14,6 @@ use super::{
     listening::Listening,
     openai::{Server, SettingsError},
 };
-use session::Session;
-
 mod language;
 mod message;
 mod recording;
@@ -72,7 +70,7 @@ impl SpeechToText for Deepgram {
         // An address that HTTP cannot carry was found when the agent was made.
         let request = self.0.stream(language).ok()?;
         let limit = self.0.limits.first.min(OPEN_LIMIT);
-        Some(Box::new(Session::begin(self.0.client.clone(), request, limit, earlier)))
+        Some(Box::new(session::begin(self.0.client.clone(), request, limit, earlier)))
     }
 }
 

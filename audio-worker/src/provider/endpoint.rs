@@ -190,6 +190,11 @@ impl Endpoint {
         request.body(Full::new(body)).map_err(|_| error(Fault::Rejected, "a request that HTTP cannot carry"))
     }
 
+    /// The header of the key.
+    pub(super) fn credential(&self) -> Option<(HeaderName, HeaderValue)> {
+        self.header.clone()
+    }
+
     pub(super) fn secrets(&self, said: Vec<String>) -> Secrets {
         Secrets { key: self.key.clone(), said: said.into() }
     }

@@ -58,7 +58,7 @@ pub(super) fn message(body: &[u8], secrets: &Secrets) -> Option<String> {
 }
 
 /// A provider's words without the key; none when they are empty, or repeat what was said.
-fn told(message: &str, secrets: &Secrets) -> Option<String> {
+pub(super) fn told(message: &str, secrets: &Secrets) -> Option<String> {
     let message = match &secrets.key {
         Some(key) => without(message, key.expose()),
         None => message.to_owned(),

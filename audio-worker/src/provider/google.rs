@@ -1,11 +1,12 @@
 //! Google Cloud: Speech-to-Text, given the telephone's own sound, and Text-to-Speech.
 //!
-//! Both by REST, one answer to one request: Google streams over gRPC alone.
+//! Whole turns and voices by REST, one answer to one request; what is understood while a caller speaks by gRPC, over which
+//! alone Google streams.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::{
     ProviderError, SpeechToText, TextToSpeech,
@@ -18,11 +19,12 @@ use super::{
 mod account;
 mod language;
 pub mod recognize;
+mod streaming;
 pub mod synthesize;
 mod token;
 
 use account::ServiceAccount;
-use token::Tokens;
+use token::{Token, Tokens};
 
 /// Header of an API key.
 const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
@@ -33,7 +35,7 @@ const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 /// When the settings cannot work.
 pub fn speech_to_text(client: &Client, settings: recognize::Settings) -> Result<Arc<dyn SpeechToText>, SettingsError> {
     let access = Access::new(client, &settings.server, "speech:recognize")?;
-    Ok(Arc::new(recognize::Recognizer::new(access, settings)))
+    Ok(Arc::new(recognize::Recognizer::new(access, settings)?))
 }
 
 /// Text-to-speech.
@@ -107,12 +109,44 @@ impl Access {
         }
     }
 
+    /// What shows who asks, for requests that are not sent here.
+    async fn credentials(&self) -> Result<Credentials, ProviderError> {
+        let mut credentials = Credentials {
+            headers: self.endpoint.credential().into_iter().collect(),
+            token: None,
+            secrets: self.endpoint.secrets(Vec::new()),
+        };
+        if let Some(tokens) = &self.tokens {
+            let token = tokens.ahead(&self.endpoint).await?;
+            credentials.headers.extend(token.headers());
+            credentials.secrets.key = Some(token.secret());
+            credentials.token = Some(token);
+        }
+        Ok(credentials)
+    }
+
+    /// The token is good for nothing.
+    fn forget(&self, refused: &Token) {
+        if let Some(tokens) = &self.tokens {
+            tokens.forget(refused);
+        }
+    }
+
     fn warm(&self) {
         self.endpoint.warm();
         if let Some(tokens) = &self.tokens {
             tokens.warm(&self.endpoint);
         }
     }
+}
+
+/// What shows who asks.
+struct Credentials {
+    headers: HeaderMap,
+    /// Of an account.
+    token: Option<Token>,
+    /// What must not be told.
+    secrets: Secrets,
 }
 
 #[cfg(test)]

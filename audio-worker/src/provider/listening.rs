@@ -4,15 +4,31 @@ use std::task::{Context, Poll};
 
 use super::ProviderError;
 
+pub(super) mod feed;
+
 /// One call's sound on its way to a recogniser. Dropping it ends the session in good order, within a bound.
 pub trait Listening: Send {
     /// Takes the caller's sound, mu-law at 8 kHz. Never waits: what cannot be sent is kept within a bound, and beyond it the
     /// session ends with an error, which the next poll tells.
     fn feed(&mut self, codes: &[u8]);
 
+    /// Our own ears have just heard the caller's voice in what was fed: for those that want sound only while somebody speaks.
+    fn voice(&mut self) {}
+
     /// Asks for what was heard so far to become final, without waiting for more. Whether it is answered is left to the
     /// recogniser.
     fn finalize(&mut self);
+
+    /// Sound that was sent, in milliseconds, where that is not all that was fed.
+    fn sent_ms(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether it finds out by itself that nobody answers any more. One that does not is given up when it tells nothing of
+    /// 5 s of sound, silence included.
+    fn judges_itself(&self) -> bool {
+        false
+    }
 
     /// It is given up since it does not do what it should; whoever keeps account of it is told before it is dropped.
     fn lost(&mut self, _error: &ProviderError) {}

@@ -7,16 +7,14 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Mutex, PoisonError},
-    task::{Context, Poll},
     thread::{self, ThreadId},
     time::Duration,
 };
 
-use http::{HeaderValue, Uri, header::AUTHORIZATION, uri::Scheme};
+use http::{HeaderValue, header::AUTHORIZATION};
 use proto::agent::v1::{ConverseRequest, ConverseResponse, agent_service_client::AgentServiceClient};
 use telemetry::{
     Sensitive,
-    https::{ConnectError, Stream, root},
     traces::{TRACEPARENT, TraceContext},
 };
 use tokio::{
@@ -24,25 +22,19 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::{
-    Code, Request, Status, Streaming,
-    metadata::AsciiMetadataValue,
-    transport::{Channel, Endpoint},
-};
-use tower_service::Service;
+use tonic::{Request, Status, Streaming, metadata::AsciiMetadataValue, transport::Channel};
 use url::Url;
 
-use crate::provider::{Fault, ProviderError};
+use crate::provider::{
+    ProviderError,
+    grpc::{self, Way},
+};
 
 /// Messages that may wait to be sent: 5 s of frames of 20 ms, and what else there is to tell.
 pub(super) const WAITING: usize = 288;
 
 /// Largest message taken: 10 s of PCM at 48 kHz.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
-
-/// HTTP/2 flow control for a call, and for all calls of a connection, as between the pair.
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// How long an agent that was told the end may take to end its stream; what it says meanwhile is thrown away.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -58,8 +50,7 @@ pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Inbound, Status>> +
 
 /// The way to one agent's service.
 pub(super) struct Link {
-    endpoint: Endpoint,
-    connector: Connector,
+    way: Way,
     token: Option<AsciiMetadataValue>,
     /// A connection lives on the runtime that made it, and so does a call.
     channels: Mutex<HashMap<ThreadId, Channel>>,
@@ -71,31 +62,10 @@ impl Link {
     /// # Errors
     /// What is wrong with the address or the token.
     pub(super) fn new(url: &Url, token: Option<&Sensitive<String>>, limit: Duration) -> Result<Self, String> {
-        use telemetry::https::Connector;
-
-        let connector = if url.scheme() == "https" { Connector::http2() } else { Connector::http2_without_tls() };
-        Self::connecting(url, token, limit, connector.map_err(|error| error.to_string())?)
+        Self::over(Way::new(url, limit)?, token)
     }
 
-    fn connecting(
-        url: &Url,
-        token: Option<&Sensitive<String>>,
-        limit: Duration,
-        connector: telemetry::https::Connector,
-    ) -> Result<Self, String> {
-        let place: Uri = url.as_str().parse().map_err(|_| "the url of the agent is no address".to_owned())?;
-        let mut plain = place.clone().into_parts();
-        plain.scheme = Some(Scheme::HTTP);
-        // Tonic is left in the belief that there is no TLS, which its own would have to do otherwise.
-        let endpoint = Uri::from_parts(plain).map_err(|_| "the url of the agent has no host".to_owned())?;
-        let endpoint = Endpoint::from(endpoint)
-            .origin(place.clone())
-            .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
-            .map_err(|error| error.to_string())?
-            .initial_stream_window_size(STREAM_WINDOW)
-            // No pings of HTTP/2: many servers of gRPC take more than one in five minutes for an attack, and end all calls. That
-            // nobody is there any more is seen by TCP.
-            .initial_connection_window_size(CONNECTION_WINDOW);
+    fn over(way: Way, token: Option<&Sensitive<String>>) -> Result<Self, String> {
         let token = token.map(|token| {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
             let mut value =
@@ -103,8 +73,7 @@ impl Link {
             value.set_sensitive(true);
             AsciiMetadataValue::try_from(value.as_bytes()).map_err(|_| "the token of the agent is no text".to_owned())
         });
-        let connector = Connector { connector, place, limit };
-        Ok(Self { endpoint, connector, token: token.transpose()?, channels: Mutex::default() })
+        Ok(Self { way, token: token.transpose()?, channels: Mutex::default() })
     }
 
     /// Opens a call's stream; what it is told goes into `told`. A second try is made a little later than the first.
@@ -133,14 +102,13 @@ impl Link {
     fn channel(&self) -> Channel {
         // Nothing under the lock panics.
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = || self.endpoint.connect_with_connector_lazy(self.connector.clone());
-        channels.entry(thread::current().id()).or_insert_with(open).clone()
+        channels.entry(thread::current().id()).or_insert_with(|| self.way.channel()).clone()
     }
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("place", &self.connector.place).finish_non_exhaustive()
+        f.debug_struct("Link").field("place", self.way.place()).finish_non_exhaustive()
     }
 }
 
@@ -152,53 +120,13 @@ pub(super) fn farewell(mut inbound: Inbound) {
 
 /// What a status means that ended a stream. Its message is the agent's and might quote a caller.
 pub(super) fn fault(status: &Status) -> ProviderError {
-    let kind = match status.code() {
-        Code::Unavailable => Fault::Unreachable,
-        Code::DeadlineExceeded => Fault::Timeout,
-        Code::Unauthenticated | Code::PermissionDenied => Fault::Denied,
-        Code::ResourceExhausted => Fault::Busy,
-        Code::OutOfRange | Code::DataLoss => Fault::Malformed,
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::Unimplemented => Fault::Rejected,
-        Code::Ok | Code::Cancelled | Code::Unknown | Code::Aborted | Code::Internal => Fault::Failed,
-    };
-    let detail = match std::error::Error::source(status) {
+    let kind = grpc::fault(status.code());
+    let detail = match grpc::cause(status) {
         // A connection's, or our own.
-        Some(source) => format!("{:?}: {}", status.code(), root(source)),
+        Some(cause) => format!("{:?}: {cause}", status.code()),
         None => format!("the agent's service said {:?}", status.code()),
     };
     ProviderError { kind, detail: detail.chars().filter(|c| !c.is_control()).take(200).collect() }
-}
-
-/// Connects to the service; tonic names its own idea of the address.
-#[derive(Debug, Clone)]
-struct Connector {
-    connector: telemetry::https::Connector,
-    place: Uri,
-    limit: Duration,
-}
-
-impl Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { mut connector, place, limit } = self.clone();
-        Box::pin(async move {
-            match timeout(limit, connector.connect(place)).await {
-                Ok(connected) => connected,
-                Err(_) => Err(format!("not within {} ms", limit.as_millis()).into()),
-            }
-        })
-    }
 }
 
 #[cfg(test)]
@@ -217,6 +145,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::provider::Fault;
 
     const LIMIT: Duration = Duration::from_secs(5);
     const TRACEPARENT_TEXT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -291,13 +220,13 @@ mod tests {
             (refused.is_err(), protocol, preface)
         });
         let strange = telemetry::https::Connector::http2_with_roots(RootCertStore::empty()).unwrap();
-        let link = Link::connecting(&url, None, LIMIT, strange).unwrap();
+        let link = Link::over(Way::through(strange, &url, LIMIT).unwrap(), None).unwrap();
         let told = fault(&link.open(mpsc::channel(1).1, None, false).await.unwrap_err());
         assert_eq!(told.kind, Fault::Unreachable, "{told:?}");
         let mut roots = RootCertStore::empty();
         roots.add(cert.der().clone()).unwrap();
         let trusting = telemetry::https::Connector::http2_with_roots(roots).unwrap();
-        let link = Link::connecting(&url, None, LIMIT, trusting).unwrap();
+        let link = Link::over(Way::through(trusting, &url, LIMIT).unwrap(), None).unwrap();
         let opening = tokio::spawn(link.open(mpsc::channel(1).1, None, false));
         let (refused, protocol, preface) = server.await.unwrap();
         assert!(refused && protocol.as_deref() == Some(b"h2"), "{protocol:?}");

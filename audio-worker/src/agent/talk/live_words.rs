@@ -201,6 +201,9 @@ impl LiveWords {
     pub(super) fn voice(&mut self, last: Option<Instant>) {
         if last != self.voice.1 {
             self.voice = (self.fed, last);
+            if let Some(session) = &mut self.session {
+                session.voice();
+            }
         }
     }
 
@@ -353,7 +356,8 @@ impl LiveWords {
                 // It has not got there: silence is not what it heard, and what a lost session heard may be half of it.
                 let is_half = is_behind && (self.lost || words.is_empty());
                 let _ = asked.answer.send(Some(words).filter(|_| asked.probe || !is_half));
-                if (self.understood.newest_to() * PER_MS).max(self.begun) + FAR_BEHIND < asked.to {
+                let is_gone = (self.understood.newest_to() * PER_MS).max(self.begun) + FAR_BEHIND < asked.to;
+                if is_gone && !session.judges_itself() {
                     let what = "nothing was understood for 5 s".to_owned();
                     let error = ProviderError { kind: Fault::Timeout, detail: what };
                     session.lost(&error);

@@ -3,22 +3,12 @@
 //! A task of the runtime that begins it reads and writes, so that the connection is kept alive while nobody asks; it
 //! ends, within [`CLOSE_LIMIT`], when the session is dropped.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use http::Request;
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::message;
@@ -26,16 +16,13 @@ use crate::provider::{
     Fault, ProviderError,
     fault::error,
     http::Client,
-    listening::{Listening, Recognised},
+    listening::{
+        Recognised,
+        feed::{Events, Feed, Order, Session, session},
+    },
     websocket,
 };
 
-/// Most sound that waits to be sent: 5 s of mu-law.
-const MAX_QUEUED_BYTES: usize = 5 * 8000;
-/// Most pieces of it: 20 ms each, and orders between them.
-const MAX_ORDERS: usize = 512;
-/// Messages that wait for whoever asked. When they are too many, the socket is not read.
-const MAX_EVENTS: usize = 64;
 /// Most sound in one message: 1 s.
 const PIECE_BYTES: usize = 8000;
 /// Without sound for so long the server is told that we are there; it gives up after 10 s (`NET-0001`).
@@ -47,83 +34,24 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// So many messages in a row that cannot be read end the session.
 const MAX_UNREADABLE: u32 = 10;
 
-enum Order {
-    Sound(Bytes),
-    Finalize,
-}
-
-/// A session that is open, or is being opened.
-pub(super) struct Session {
-    orders: mpsc::Sender<Order>,
-    found: mpsc::Receiver<Result<Recognised, ProviderError>>,
-    queued: Arc<AtomicUsize>,
-    /// Too much waits to be sent.
-    overflow: bool,
-}
-
-impl Session {
-    /// Begins with `earlier` sound; `limit` is for opening the connection.
-    pub(super) fn begin(client: Client, request: Request<()>, limit: Duration, earlier: Bytes) -> Self {
-        let (orders, taken) = mpsc::channel(MAX_ORDERS);
-        let (events, found) = mpsc::channel(MAX_EVENTS);
-        let queued = Arc::<AtomicUsize>::default();
-        let sending = Sending { orders: taken, queued: Arc::clone(&queued) };
-        tokio::spawn(async move {
-            if let Err(error) = converse(&client, request, limit, earlier, sending, &events).await {
-                // Nobody listens when it cannot be sent.
-                let _ = events.send(Err(error)).await;
-            }
-        });
-        Self { orders, found, queued, overflow: false }
-    }
-
-    fn order(&mut self, order: Order) {
-        if matches!(self.orders.try_send(order), Err(mpsc::error::TrySendError::Full(_))) {
-            self.overflow = true;
+/// Begins a session with `earlier` sound; `limit` is for opening the connection.
+pub(super) fn begin(client: Client, request: Request<()>, limit: Duration, earlier: Bytes) -> Session {
+    let (session, feed, events) = session();
+    tokio::spawn(async move {
+        if let Err(error) = converse(&client, request, limit, earlier, feed, &events).await {
+            // Nobody listens when it cannot be sent.
+            let _ = events.send(Err(error)).await;
         }
-    }
+    });
+    session
 }
-
-impl Listening for Session {
-    fn feed(&mut self, codes: &[u8]) {
-        // A message without sound would end the session.
-        if codes.is_empty() || self.overflow {
-            return;
-        }
-        if self.queued.fetch_add(codes.len(), Ordering::Relaxed) + codes.len() > MAX_QUEUED_BYTES {
-            self.overflow = true;
-            return;
-        }
-        self.order(Order::Sound(Bytes::copy_from_slice(codes)));
-    }
-
-    fn finalize(&mut self) {
-        self.order(Order::Finalize);
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Recognised, ProviderError>> {
-        if self.overflow {
-            return Poll::Ready(Err(error(Fault::Timeout, "5 s of sound could not be sent")));
-        }
-        let found = self.found.poll_recv(cx);
-        found.map(|found| found.unwrap_or_else(|| Err(error(Fault::Unreachable, "the session was given up"))))
-    }
-}
-
-/// What is to be sent.
-struct Sending {
-    orders: mpsc::Receiver<Order>,
-    queued: Arc<AtomicUsize>,
-}
-
-type Events = mpsc::Sender<Result<Recognised, ProviderError>>;
 
 async fn converse(
     client: &Client,
     request: Request<()>,
     limit: Duration,
     earlier: Bytes,
-    sending: Sending,
+    feed: Feed,
     events: &Events,
 ) -> Result<(), ProviderError> {
     let socket = tokio::select! {
@@ -131,7 +59,7 @@ async fn converse(
         () = events.closed() => return Ok(()),
     };
     let (sink, stream) = socket.split();
-    converse_over(sink, stream, earlier, sending, events).await
+    converse_over(sink, stream, earlier, feed, events).await
 }
 
 /// Ends [`CLOSE_LIMIT`] after the session at the latest.
@@ -139,7 +67,7 @@ async fn converse_over(
     sink: impl Sink<Message, Error = SocketError> + Unpin,
     stream: impl Stream<Item = Result<Message, SocketError>> + Unpin,
     earlier: Bytes,
-    sending: Sending,
+    feed: Feed,
     events: &Events,
 ) -> Result<(), ProviderError> {
     // Whatever is still to be sent when nobody listens any more.
@@ -148,7 +76,7 @@ async fn converse_over(
         sleep(CLOSE_LIMIT).await;
     };
     tokio::select! {
-        ended = exchange(sink, stream, earlier, sending, events) => ended,
+        ended = exchange(sink, stream, earlier, feed, events) => ended,
         () = over => Ok(()),
     }
 }
@@ -157,11 +85,11 @@ async fn exchange(
     mut sink: impl Sink<Message, Error = SocketError> + Unpin,
     mut stream: impl Stream<Item = Result<Message, SocketError>> + Unpin,
     earlier: Bytes,
-    sending: Sending,
+    feed: Feed,
     events: &Events,
 ) -> Result<(), ProviderError> {
     tokio::select! {
-        written = write(&mut sink, earlier, sending) => written?,
+        written = write(&mut sink, earlier, feed) => written?,
         broken = read(&mut stream, events) => return Err(broken),
     }
     // What comes now is of no interest; whoever ends the connection first has lost nothing.
@@ -173,18 +101,19 @@ async fn exchange(
 async fn write(
     sink: &mut (impl Sink<Message, Error = SocketError> + Unpin),
     earlier: Bytes,
-    mut sending: Sending,
+    mut feed: Feed,
 ) -> Result<(), ProviderError> {
     for piece in earlier.chunks(PIECE_BYTES) {
         send(sink, Message::Binary(earlier.slice_ref(piece))).await?;
     }
     loop {
-        match timeout(KEEP_ALIVE, sending.orders.recv()).await {
+        match timeout(KEEP_ALIVE, feed.next()).await {
             Ok(Some(Order::Sound(codes))) => {
                 let bytes = codes.len();
                 send(sink, Message::Binary(codes)).await?;
-                sending.queued.fetch_sub(bytes, Ordering::Relaxed);
+                feed.sent(bytes);
             }
+            Ok(Some(Order::Voice)) => {}
             Ok(Some(Order::Finalize)) => send(sink, Message::text(r#"{"type":"Finalize"}"#)).await?,
             Ok(None) => return send(sink, Message::text(r#"{"type":"CloseStream"}"#)).await,
             Err(_) => send(sink, Message::text(r#"{"type":"KeepAlive"}"#)).await?,
@@ -241,13 +170,11 @@ mod tests {
     use futures_util::{sink, stream};
 
     use super::*;
+    use crate::provider::listening::Listening as _;
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_takes_little_at_a_time_does_not_outlive_the_session() {
-        let (orders, taken) = mpsc::channel(MAX_ORDERS);
-        let (events, found) = mpsc::channel(MAX_EVENTS);
-        let queued = Arc::<AtomicUsize>::default();
-        let mut session = Session { orders, found, queued: Arc::clone(&queued), overflow: false };
+        let (mut session, feed, events) = session();
         for _ in 0..100 {
             session.feed(&[1; 160]);
         }
@@ -255,9 +182,8 @@ mod tests {
             sleep(WRITE_LIMIT / 2).await;
             Ok::<_, SocketError>(())
         }));
-        let sending = Sending { orders: taken, queued };
         let talk =
-            tokio::spawn(async move { converse_over(slow, stream::pending(), Bytes::new(), sending, &events).await });
+            tokio::spawn(async move { converse_over(slow, stream::pending(), Bytes::new(), feed, &events).await });
         sleep(WRITE_LIMIT * 2).await;
         assert!(!talk.is_finished());
         drop(session);

@@ -51,8 +51,20 @@ impl Listening for Listened {
         self.session.feed(codes);
     }
 
+    fn voice(&mut self) {
+        self.session.voice();
+    }
+
     fn finalize(&mut self) {
         self.session.finalize();
+    }
+
+    fn sent_ms(&self) -> Option<u64> {
+        self.session.sent_ms()
+    }
+
+    fn judges_itself(&self) -> bool {
+        self.session.judges_itself()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Recognised, ProviderError>> {
@@ -76,7 +88,7 @@ impl Listening for Listened {
 
 impl Drop for Listened {
     fn drop(&mut self) {
-        self.bill.cost.audio_ms = self.heard / PER_MS;
+        self.bill.cost.audio_ms = self.session.sent_ms().unwrap_or(self.heard / PER_MS);
         self.asking.released();
     }
 }

@@ -1,16 +1,17 @@
-//! `POST {base}/speech:recognize`: a stretch of the telephone's own sound, its words as JSON.
+//! `POST {base}/speech:recognize`: a stretch of the telephone's own sound, its words as JSON. Calls are listened to beside it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Access, language};
+use super::{Access, language, streaming::Streaming};
 use crate::provider::{
     Fault, Pending, ProviderError, Speech, SpeechToText,
-    endpoint::Server,
+    endpoint::{Server, SettingsError},
     exchange::{self, Exchange, Outlet},
     fault::{self, error},
     http::Client,
+    listening::Listening,
 };
 
 /// Longest sound of one request, in seconds: Google takes a minute.
@@ -30,6 +31,15 @@ pub struct Settings {
     pub model: String,
     /// Phrases that are likely, with commas or line breaks between.
     pub prompt: Option<String>,
+    /// How calls are listened to while they go on; where they are not, whole turns are asked for.
+    pub streaming: Option<Streams>,
+}
+
+/// How a call is listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streams {
+    /// Google is asked when speech ends.
+    pub ends: bool,
 }
 
 #[derive(Debug)]
@@ -37,14 +47,17 @@ pub(super) struct Recognizer {
     access: Access,
     model: String,
     phrases: Vec<String>,
+    streaming: Option<Streaming>,
 }
 
 impl Recognizer {
-    pub(super) fn new(access: Access, settings: Settings) -> Self {
+    pub(super) fn new(access: Access, settings: Settings) -> Result<Self, SettingsError> {
+        let base = &settings.server.base;
+        let streaming = settings.streaming.map(|Streams { ends }| Streaming::new(access.clone(), base, ends));
         let prompt = settings.prompt.unwrap_or_default();
         let phrases = prompt.split([',', ';', '\n']).map(str::trim).filter(|phrase| !phrase.is_empty());
         let phrases = phrases.map(|phrase| phrase.chars().take(MAX_PHRASE_CHARS).collect()).take(MAX_PHRASES).collect();
-        Self { access, model: settings.model, phrases }
+        Ok(Self { access, model: settings.model, phrases, streaming: streaming.transpose()? })
     }
 
     fn request(&self, speech: &Speech) -> Value {
@@ -82,6 +95,11 @@ impl SpeechToText for Recognizer {
 
     fn wants_native(&self) -> bool {
         true
+    }
+
+    fn listen(&self, language: &str, earlier: Bytes) -> Option<Box<dyn Listening>> {
+        let streaming = self.streaming.as_ref()?;
+        Some(streaming.listen(language::to_hear(language), &self.model, &self.phrases, earlier))
     }
 
     fn warm(&self) {

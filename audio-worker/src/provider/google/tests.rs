@@ -40,7 +40,7 @@ fn server(peer: &Peer, key: &str) -> Server {
 }
 
 fn hearing_as(peer: &Peer, key: &str) -> Arc<dyn SpeechToText> {
-    let settings = recognize::Settings { server: server(peer, key), model: "latest_long".to_owned(), prompt: None };
+    let settings = recognize::Settings { server: server(peer, key), model: "latest_long".to_owned(), prompt: None, streaming: None };
     speech_to_text(&client(), settings).unwrap()
 }
 

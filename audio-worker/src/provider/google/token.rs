@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::account::ServiceAccount;
 use crate::provider::{
-    Fault, ProviderError,
+    Fault, Pending, ProviderError,
     endpoint::Endpoint,
     exchange::{self, Exchange, Outlet},
     fault::{self, Secrets, error},
@@ -92,12 +92,20 @@ impl Tokens {
         if self.kept().is_some() {
             return;
         }
-        let got = exchange::once(&endpoint.client, endpoint.limits, Ahead(Arc::clone(self)));
+        let got = self.ahead(endpoint);
         endpoint.client.runtime().spawn(async move {
             if let Err(error) = got.await {
                 tracing::debug!(%error, "no token ahead of a request");
             }
         });
+    }
+
+    /// A token for a request that is no [`Exchange`].
+    pub(super) fn ahead(self: &Arc<Self>, endpoint: &Endpoint) -> Pending<Token> {
+        match self.kept() {
+            Some(token) => Box::pin(async { Ok(token) }),
+            None => exchange::once(&endpoint.client, endpoint.limits, Ahead(Arc::clone(self))),
+        }
     }
 
     fn kept(&self) -> Option<Token> {
@@ -148,15 +156,15 @@ impl Tokens {
     }
 }
 
-/// A token that nobody waits for.
+/// A token by itself.
 struct Ahead(Arc<Tokens>);
 
 impl Exchange for Ahead {
-    type Piece = ();
+    type Piece = Token;
 
-    async fn attempt(&self, client: &Client, outlet: &mut Outlet<()>) -> Result<(), ProviderError> {
-        self.0.get(client, outlet).await?;
-        outlet.give(()).await;
+    async fn attempt(&self, client: &Client, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
+        let token = self.0.get(client, outlet).await?;
+        outlet.give(token).await;
         Ok(())
     }
 }
