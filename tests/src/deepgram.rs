@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-mod line;
+pub(crate) mod line;
 mod recogniser;
 mod server;
 

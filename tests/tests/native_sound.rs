@@ -102,6 +102,7 @@ async fn mu_law_crosses_the_system_byte_for_byte() {
         greeting = "Hello there."
         [agent.desk.speech_to_text]
         provider = "google"
+        streaming = false
         url = "{place}"
         [agent.desk.chat]
         model = "m"

@@ -70,6 +70,7 @@ const PURE: &[&str] = &[
     "audio-worker/src/provider/deepgram/message.rs",
     "audio-worker/src/provider/breaker.rs",
     "audio-worker/src/provider/fault.rs",
+    "audio-worker/src/provider/google/streaming/course.rs",
     "audio-worker/src/provider/intake.rs",
     "audio-worker/src/provider/language.rs",
     "audio-worker/src/provider/mp3.rs",

@@ -294,6 +294,16 @@ fn a_recogniser_that_listens_is_read() {
 }
 
 #[test]
+fn google_listens_unless_the_file_says_otherwise() {
+    for (more, listens) in [("", true), ("streaming = true", true), ("streaming = false", false)] {
+        let stage = "[agent.a.speech_to_text]\nprovider = \"google\"\nkey = \"SPEECH_KEY\"\nendpoint = \"provider\"";
+        let agents = read(&format!("[agent.a]\nkind = \"pipeline\"\ninstructions = \"x\"\n{stage}\n{more}"));
+        let options = &pipeline(&agents, 0).talk.speech_to_text.options;
+        assert_eq!((options.listens, options.live.endpoint), (listens, Endpoint::Provider), "{more}");
+    }
+}
+
+#[test]
 fn keyterms_are_no_more_than_deepgram_takes() {
     let with = |count: usize, term: &str| {
         let terms = vec![format!("{term:?}"); count].join(", ");

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// A connection that writes all at once, or a byte at a time.
-pub(super) struct Line {
+pub(crate) struct Line {
     stream: TcpStream,
     /// Between bytes.
     pace: Option<Duration>,
@@ -22,7 +22,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) const fn new(stream: TcpStream, pace: Option<Duration>) -> Self {
+    pub(crate) const fn new(stream: TcpStream, pace: Option<Duration>) -> Self {
         Self { stream, pace, sleep: None }
     }
 }

@@ -9,11 +9,7 @@ use proto::google_speech::{
 use url::Url;
 
 use super::Access;
-use crate::provider::{
-    endpoint::SettingsError,
-    grpc::Way,
-    listening::Listening,
-};
+use crate::provider::{endpoint::SettingsError, grpc::Way, listening::Listening};
 use session::{Service, Session};
 
 mod course;
@@ -40,7 +36,13 @@ impl Streaming {
     }
 
     /// Begins to listen in `language`, as Google calls it.
-    pub(super) fn listen(&self, language: String, model: &str, phrases: &[String], earlier: Bytes) -> Box<dyn Listening> {
+    pub(super) fn listen(
+        &self,
+        language: String,
+        model: &str,
+        phrases: &[String],
+        earlier: Bytes,
+    ) -> Box<dyn Listening> {
         let contexts = (!phrases.is_empty()).then(|| SpeechContext { phrases: phrases.to_vec() });
         let config = RecognitionConfig {
             encoding: AudioEncoding::Mulaw.into(),

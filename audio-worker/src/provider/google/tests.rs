@@ -40,7 +40,12 @@ fn server(peer: &Peer, key: &str) -> Server {
 }
 
 fn hearing_as(peer: &Peer, key: &str) -> Arc<dyn SpeechToText> {
-    let settings = recognize::Settings { server: server(peer, key), model: "latest_long".to_owned(), prompt: None, streaming: None };
+    let settings = recognize::Settings {
+        server: server(peer, key),
+        model: "latest_long".to_owned(),
+        prompt: None,
+        streaming: None,
+    };
     speech_to_text(&client(), settings).unwrap()
 }
 
@@ -124,7 +129,7 @@ async fn the_telephones_own_sound_is_sent() {
     assert_eq!(asked(seen), json!({"config": config, "audio": {"content": content}}));
     // Without it, the samples; of what is too long, the end.
     let prompt = Some("Tandem, sleep study;\nOslo".to_owned());
-    let settings = recognize::Settings { server: server(&peer, KEY), model: String::new(), prompt };
+    let settings = recognize::Settings { server: server(&peer, KEY), model: String::new(), prompt, streaming: None };
     let provider = speech_to_text(&client(), settings).unwrap();
     let plain = Speech { pcm: vec![1, -2].into(), mulaw: Bytes::new(), language: "ja".to_owned() };
     provider.transcribe(plain).await.unwrap();

@@ -15,6 +15,8 @@ struct Line {
     fed: usize,
     finalized: u32,
     given_up: u32,
+    voices: u32,
+    judges_itself: bool,
     due: VecDeque<Result<Recognised, ProviderError>>,
 }
 
@@ -40,8 +42,16 @@ impl Listening for Session {
         self.0.lock().unwrap().fed += codes.len();
     }
 
+    fn voice(&mut self) {
+        self.0.lock().unwrap().voices += 1;
+    }
+
     fn finalize(&mut self) {
         self.0.lock().unwrap().finalized += 1;
+    }
+
+    fn judges_itself(&self) -> bool {
+        self.0.lock().unwrap().judges_itself
     }
 
     fn lost(&mut self, _: &ProviderError) {
@@ -290,6 +300,22 @@ fn one_that_is_far_behind_has_gone() {
         assert_eq!(call.poll().len(), told, "{ms}");
         assert_eq!(call.line.lock().unwrap().sessions.len(), sessions);
     }
+}
+
+#[test]
+fn one_that_tells_nothing_of_silence_is_not_given_up_for_it() {
+    let mut call = call(LiveSettings::default());
+    call.line.lock().unwrap().judges_itself = true;
+    call.sound(6000, false);
+    call.sound(200, true);
+    call.sound(100, false);
+    let mut found = call.ask(false);
+    call.poll();
+    call.at += Duration::from_millis(300);
+    // It was told of each voice. The words have to be found in the recording, and that is all.
+    assert_eq!((call.poll(), found.try_recv()), (vec![], Ok(None)));
+    let line = call.line.lock().unwrap();
+    assert_eq!((line.sessions.len(), line.given_up, line.voices), (1, 0, 10));
 }
 
 #[test]

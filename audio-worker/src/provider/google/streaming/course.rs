@@ -185,6 +185,10 @@ impl Course {
         }
         let after = self.streams.back().map_or(self.settled, |stream| stream.sent);
         let from = after.max(self.place.saturating_sub(LEAD));
+        // Of a voice that was sent already the next sound tells whether it goes on.
+        if from == self.place {
+            return;
+        }
         if self.streams.len() < MAX_STREAMS {
             self.open(from);
         } else {
@@ -292,6 +296,9 @@ impl Course {
         let speech_end = self.streams.iter().rev().find_map(|stream| stream.speech_end);
         self.out.extend(self.streams.drain(..).map(|_| Output::Drop));
         self.wanted = None;
+        if from == self.place {
+            return;
+        }
         self.open(from);
         if let Some(stream) = self.streams.back_mut() {
             (stream.voice, stream.speech_end) = (voice, speech_end);
@@ -315,7 +322,7 @@ impl Course {
         self.streams.back_mut().filter(|stream| stream.closed.is_none())
     }
 
-    /// Begins a stream with the sound from there on, as far as there still is any.
+    /// Begins a stream with the sound from there on, as far as it is kept; there must be some.
     fn open(&mut self, from: u64) {
         let (base, now) = (from.max(self.place - self.sound.len() as u64), self.now);
         self.streams.push_back(Stream {
@@ -331,11 +338,10 @@ impl Course {
         self.flush(PIECE);
     }
 
-    /// One without any sound is left open.
     fn close(&mut self) {
         self.flush(1);
         let now = self.now;
-        if let Some(stream) = self.open_one().filter(|stream| stream.sent > stream.base) {
+        if let Some(stream) = self.open_one() {
             stream.closed = Some(now);
             self.out.push_back(Output::Close);
         }

@@ -159,8 +159,7 @@ mod tests {
     fn of_events_only_the_end_of_speech_tells_anything() {
         for kind in 0..6 {
             let speech_event_time = Duration::from_millis(1240).try_into().ok();
-            let event =
-                StreamingRecognizeResponse { speech_event_type: kind, speech_event_time, ..Default::default() };
+            let event = StreamingRecognizeResponse { speech_event_type: kind, speech_event_time, ..Default::default() };
             let heard = read(event);
             let is_end = kind == SpeechEventType::SpeechActivityEnd as i32;
             assert_eq!(heard, if is_end { vec![Heard::SpeechEnded { at_ms: Some(1240) }] } else { vec![] });
@@ -170,7 +169,8 @@ mod tests {
     #[test]
     fn statuses_have_their_meaning_and_hold_no_key() {
         let secrets = Secrets { key: Some("AIza-0123456789".to_owned().into()), ..Secrets::default() };
-        let end = |code, is_account| ended(&Status::new(code, "the key AIza-0123456789 is wrong"), is_account, &secrets);
+        let end =
+            |code, is_account| ended(&Status::new(code, "the key AIza-0123456789 is wrong"), is_account, &secrets);
         let is = |kind| error(kind, "");
         for (code, kind) in [
             (Code::Unauthenticated, Fault::Denied),

@@ -245,7 +245,9 @@ impl Streams {
         let Some(stream) = self.all.front_mut() else { return pending().await };
         if stream.left.is_empty() {
             match stream.answers.recv().await {
-                Some(Answer::Message(message)) => stream.left.extend(message::read(message).into_iter().map(Input::Heard)),
+                Some(Answer::Message(message)) => {
+                    stream.left.extend(message::read(message).into_iter().map(Input::Heard))
+                }
                 Some(Answer::Ended(end)) => stream.left.push_back(Input::Ended(end)),
                 None => {
                     let gone = error(Fault::Failed, "the stream was given up");
