@@ -455,7 +455,7 @@ async fn a_turn_in_which_a_stream_dies_is_answered_all_the_same() {
     // What had been said before it died was said once more in the second.
     let sessions = desk.google.sessions();
     assert!(sessions.len() >= 2 && sessions.iter().all(|session| !session.is_recording));
-    assert!(sessions[1].bytes > 8 * 400);
+    assert!(sessions[1].bytes > sessions[0].bytes, "{} and {}", sessions[0].bytes, sessions[1].bytes);
     eventually("the fault is counted", async || desk.errors("failed").await == 1.0).await;
     assert_eq!(desk.say(&mut phone, 1, "And tomorrow?").await, "And tomorrow?");
     desk.close(phone).await;

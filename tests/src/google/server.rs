@@ -244,17 +244,21 @@ impl Listening<'_> {
         let mut times = 1;
         match &self.mishap {
             Some(Mishap::Deaf) => return,
-            Some(Mishap::Before(other)) => self.send(other.clone()).await,
+            Some(Mishap::Before(other)) => {
+                self.send(other.clone()).await;
+            }
             Some(Mishap::Flood(many)) if finding == Finding::Interim => times = *many,
             _ => {}
         }
         for _ in 0..times {
-            self.send(message.clone()).await;
+            if !self.send(message.clone()).await {
+                return;
+            }
         }
     }
 
-    async fn send(&self, message: StreamingRecognizeResponse) {
-        // Nobody listens when it cannot be sent.
-        let _ = self.answers.send(Ok(message)).await;
+    /// False when nobody listens any more.
+    async fn send(&self, message: StreamingRecognizeResponse) -> bool {
+        self.answers.send(Ok(message)).await.is_ok()
     }
 }

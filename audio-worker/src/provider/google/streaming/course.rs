@@ -45,6 +45,8 @@ const YOUNG: Duration = Duration::from_secs(5);
 /// What happens.
 #[derive(Debug)]
 pub(super) enum Input {
+    /// Sound from before the session, which may hold words.
+    Earlier(Bytes),
     /// Sound of the caller.
     Sound(Bytes),
     /// There is a voice in it.
@@ -134,9 +136,15 @@ impl Course {
     pub(super) fn handle(&mut self, input: Input, now: Instant) {
         self.now = self.now.max(now);
         match input {
+            Input::Earlier(codes) => {
+                self.take(&codes);
+                if !codes.is_empty() {
+                    self.open(self.settled);
+                }
+                self.trim();
+            }
             Input::Sound(codes) => {
-                self.place += codes.len() as u64;
-                self.sound.extend(codes);
+                self.take(&codes);
                 self.flush(PIECE);
                 self.trim();
             }
@@ -175,6 +183,11 @@ impl Course {
         } else if old {
             self.replace();
         }
+    }
+
+    fn take(&mut self, codes: &[u8]) {
+        self.place += codes.len() as u64;
+        self.sound.extend(codes);
     }
 
     fn on_voice(&mut self) {

@@ -43,7 +43,7 @@ use crate::provider::{
 };
 
 /// Messages that wait to be sent in a stream: 5 s of sound and more.
-const MAX_REQUESTS: usize = 64;
+const MAX_REQUESTS: usize = 128;
 /// Messages of a stream that wait to be read. When they are too many, it is not read.
 const MAX_ANSWERS: usize = 16;
 /// Largest message taken: words of some minutes.
@@ -122,13 +122,7 @@ async fn converse(
         connected = streams.service.way.connect() => Some(connected?),
         () = events.closed() => return Ok(()),
     };
-    let mut input = Some(Input::Tick);
-    if !earlier.is_empty() {
-        // There may be words in it.
-        for input in [Input::Sound(earlier), Input::Voice] {
-            course.handle(input, now());
-        }
-    }
+    let mut input = Some(Input::Earlier(earlier));
     loop {
         if let Some(input) = input {
             course.handle(input, now());

@@ -112,6 +112,19 @@ fn silence_is_not_sent_and_a_voice_goes_with_what_was_before_it() {
 }
 
 #[test]
+fn all_that_was_said_before_the_session_is_sent() {
+    let mut call = call(false);
+    call.handle(Input::Earlier(Bytes::new()));
+    assert_eq!(call.streams.len(), 0);
+    let mut call = self::call(false);
+    call.handle(Input::Earlier(vec![7; 10_000 * 8].into()));
+    call.handle(Input::Finalize);
+    assert_eq!(call.streams, [(10_000 * 8, true)]);
+    call.handle(Input::Ended(End::Done));
+    assert_eq!(call.told(), [Recognised::Final(stretch(0, 10_000, ""))]);
+}
+
+#[test]
 fn one_that_goes_on_speaking_is_heard_without_a_gap_and_in_order() {
     let mut call = call(false);
     call.sound(1000, true);
