@@ -12,7 +12,7 @@ const CONTRACTS: [(&str, &[&str]); 2] = [
 ];
 
 /// What is spoken with Google: no contract of ours, so nobody is told of it, and it has no part in reflection.
-const GOOGLE_SPEECH: &str = "google/cloud/speech/v1/cloud_speech.proto";
+const GOOGLE: [&str; 2] = ["google/cloud/speech/v1/cloud_speech.proto", "google/cloud/texttospeech/v1/cloud_tts.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=tandem");
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .boxed("ConverseResponse.message.turn_metrics")
             .compile_fds(descriptors)?;
     }
-    let speech = protox::compile([GOOGLE_SPEECH], ["."])?;
-    tonic_prost_build::configure().bytes(".").codec_path("crate::FrameCodec").compile_fds(speech)?;
+    let google = protox::compile(GOOGLE, ["."])?;
+    tonic_prost_build::configure().bytes(".").codec_path("crate::FrameCodec").compile_fds(google)?;
     Ok(())
 }

@@ -47,5 +47,16 @@ pub mod google_speech {
     tonic::include_proto!("google.cloud.speech.v1");
 }
 
+/// What of Google's Text-to-Speech is spoken with it, in its version 1.
+#[allow(
+    clippy::doc_lazy_continuation,
+    clippy::doc_overindented_list_items,
+    rustdoc::invalid_html_tags,
+    reason = "generated code and its comments"
+)]
+pub mod google_text_to_speech {
+    tonic::include_proto!("google.cloud.texttospeech.v1");
+}
+
 /// The encoded `FileDescriptorSet` of the pair's contract, for gRPC reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tandem_descriptor.bin"));

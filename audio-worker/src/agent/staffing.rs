@@ -224,8 +224,18 @@ fn thinking(stage: &StageSettings<file::Thinking>, client: &Client) -> Result<Ar
 
 fn voice(stage: &StageSettings<file::Voice>, client: &Client) -> Result<Arc<dyn TextToSpeech>, SettingsError> {
     let (server, model) = (server(stage), stage.model.clone());
-    let file::Voice { voice, format, rate, speed, instructions, stability, similarity_boost, style, word_times } =
-        stage.options.clone();
+    let file::Voice {
+        voice,
+        format,
+        rate,
+        speed,
+        instructions,
+        stability,
+        similarity_boost,
+        style,
+        word_times,
+        streams,
+    } = stage.options.clone();
     let format = match format {
         Format::Pcm => Coding::Pcm(rate),
         Format::Wav => Coding::Wav,
@@ -238,7 +248,7 @@ fn voice(stage: &StageSettings<file::Voice>, client: &Client) -> Result<Arc<dyn 
         }
         Provider::Google => google::text_to_speech(
             client,
-            synthesize::Settings { server, model, voice, format, rate, speed, instructions },
+            synthesize::Settings { server, model, voice, format, rate, speed, instructions, streams },
         ),
         Provider::ElevenLabs => elevenlabs::text_to_speech(
             client,

@@ -106,7 +106,7 @@ const GOOGLE: Family = Family {
             url: "https://texttospeech.googleapis.com/v1",
             model: "",
             has_models_of_its_own: false,
-            options: &["voice", "format", "rate", "speed", "instructions"],
+            options: &["voice", "format", "rate", "speed", "instructions", "streaming"],
         },
         Voices {
             voice: "",

@@ -266,6 +266,8 @@ pub struct Voice {
     pub style: Option<f64>,
     /// Whether it tells when it says which word, where it can.
     pub word_times: bool,
+    /// Whether its sound is to come as it is made, where that is a choice.
+    pub streams: bool,
 }
 
 /// What a voice sends.

@@ -50,7 +50,8 @@ pub(super) const TEXT_TO_SPEECH_KEYS: &[&str] = stage_keys![
     "stability",
     "similarity_boost",
     "style",
-    "word_times"
+    "word_times",
+    "streaming"
 ];
 
 /// Reads the table `speech_to_text`.

@@ -38,6 +38,7 @@ fn voice(reader: &mut Reader<'_>, section: Section<'_>, defaults: &Defaults) -> 
         similarity_boost: reader.decimal(&section, "similarity_boost", 0.0..=1.0),
         style: reader.decimal(&section, "style", 0.0..=1.0),
         word_times: reader.flag(&section, "word_times").unwrap_or(true),
+        streams: reader.flag(&section, "streaming").unwrap_or(true),
     };
     stage::stage(reader, &section, (Stage::TextToSpeech, provider), defaults, options)
 }

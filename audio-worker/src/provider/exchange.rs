@@ -184,6 +184,11 @@ impl<T> Outlet<T> {
         self.status
     }
 
+    /// True once a piece was handed over.
+    pub(super) const fn has_given(&self) -> bool {
+        self.has_given
+    }
+
     /// The next bytes of the answer; none after the last.
     ///
     /// # Errors

@@ -1,24 +1,27 @@
 //! Google Cloud: Speech-to-Text, given the telephone's own sound, and Text-to-Speech.
 //!
-//! Whole turns and voices by REST, one answer to one request; what is understood while a caller speaks by gRPC, over which
-//! alone Google streams.
+//! By REST, one answer to one request; by gRPC, over which alone Google streams, what is understood while a caller speaks, and
+//! those voices that stream.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
+use url::Url;
 
 use super::{
     ProviderError, SpeechToText, TextToSpeech,
     endpoint::{Endpoint, Manner, Server, SettingsError},
     exchange::{Answer, Outlet},
     fault::Secrets,
+    grpc::Way,
     http::Client,
 };
 
 mod account;
 mod language;
 pub mod recognize;
+mod streamed;
 mod streaming;
 pub mod synthesize;
 mod token;
@@ -28,6 +31,9 @@ use token::{Token, Tokens};
 
 /// Header of an API key.
 const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
+/// Longest wait for a connection of gRPC: sound, or a caller, waits meanwhile.
+const OPEN_LIMIT: Duration = Duration::from_secs(4);
 
 /// Speech-to-text.
 ///
@@ -45,6 +51,9 @@ pub fn speech_to_text(client: &Client, settings: recognize::Settings) -> Result<
 pub fn text_to_speech(client: &Client, settings: synthesize::Settings) -> Result<Arc<dyn TextToSpeech>, SettingsError> {
     settings.check()?;
     let access = Access::new(client, &settings.server, "text:synthesize")?;
+    if streamed::serves(&settings) {
+        return Ok(Arc::new(streamed::Voice::new(access, settings)?));
+    }
     Ok(Arc::new(synthesize::Voice::new(access, settings)))
 }
 
@@ -107,6 +116,15 @@ impl Access {
                 return Ok((answer?, secrets));
             }
         }
+    }
+
+    /// To the host of `base`, whose path is that of REST, for gRPC.
+    fn way(&self, base: &Url) -> Result<Way, SettingsError> {
+        let mut url = base.clone();
+        url.set_path("");
+        url.set_query(None);
+        url.set_fragment(None);
+        Way::new(&url, self.endpoint.limits.first.min(OPEN_LIMIT)).map_err(|_| SettingsError::Address)
     }
 
     /// What shows who asks, for requests that are not sent here.

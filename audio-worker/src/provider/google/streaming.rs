@@ -1,6 +1,6 @@
 //! `google.cloud.speech.v1.Speech/StreamingRecognize`: the telephone's own sound while it is spoken, over gRPC.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::google_speech::{
@@ -9,15 +9,12 @@ use proto::google_speech::{
 use url::Url;
 
 use super::Access;
-use crate::provider::{endpoint::SettingsError, grpc::Way, listening::Listening};
+use crate::provider::{endpoint::SettingsError, listening::Listening};
 use session::{Service, Session};
 
 mod course;
-mod message;
+pub(super) mod message;
 mod session;
-
-/// Longest wait for the connection of a session: sound waits meanwhile.
-const OPEN_LIMIT: Duration = Duration::from_secs(4);
 
 /// What listens to calls.
 #[derive(Debug)]
@@ -26,12 +23,7 @@ pub(super) struct Streaming(Arc<Service>);
 impl Streaming {
     /// At the host of `base`, whose path is that of REST. `ends` is whether Google's ends of speech are told.
     pub(super) fn new(access: Access, base: &Url, ends: bool) -> Result<Self, SettingsError> {
-        let mut url = base.clone();
-        url.set_path("");
-        url.set_query(None);
-        url.set_fragment(None);
-        let limit = access.endpoint.limits.first.min(OPEN_LIMIT);
-        let way = Way::new(&url, limit).map_err(|_| SettingsError::Address)?;
+        let way = access.way(base)?;
         Ok(Self(Arc::new(Service { access, way, ends })))
     }
 

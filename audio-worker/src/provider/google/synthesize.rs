@@ -37,6 +37,8 @@ pub struct Settings {
     pub speed: Option<f64>,
     /// How to say it, for models that can be told.
     pub instructions: Option<String>,
+    /// Whether voices that can are to stream; see `streamed.rs`.
+    pub streams: bool,
 }
 
 impl Settings {

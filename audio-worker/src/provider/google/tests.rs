@@ -62,6 +62,7 @@ fn settings(peer: &Peer, format: Coding) -> synthesize::Settings {
         rate: SampleRate::Hz24000,
         speed: None,
         instructions: None,
+        streams: false,
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) enum Heard {
 
 /// Why a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::provider::google) enum End {
     /// All was told.
     Done,
     /// It was open for too long, or too long without sound; of one that is new it is a fault.
@@ -67,7 +67,7 @@ pub(super) fn read(response: StreamingRecognizeResponse) -> Vec<Heard> {
 }
 
 /// What a status means that ended a stream. A token of an account ends early or is withdrawn; an API key is what it is.
-pub(super) fn ended(status: &Status, is_account: bool, secrets: &Secrets) -> End {
+pub(in crate::provider::google) fn ended(status: &Status, is_account: bool, secrets: &Secrets) -> End {
     let is_wrong_key = || status.get_details_error_info().is_some_and(|info| info.reason == "API_KEY_INVALID");
     let kind = match status.code() {
         // To Google a wrong API key is a bad request, here as by REST.

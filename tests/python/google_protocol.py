@@ -1,34 +1,35 @@
 #!/usr/bin/env python3
 """Is what the worker speaks with Google what Google speaks?
 
-Usage: google_speech.py PROTO_DIRECTORY
+Usage: google_protocol.py PROTO_DIRECTORY
 
 Compares each message, field, number, type and value of our description with those of Google's own library, then lets either
 read what the other wrote: a configuration, sound and an answer, with every field of ours set.
 """
 
 import pathlib
+import re
 import sys
 import tempfile
 
 from google.cloud.speech_v1.services.speech.transports.grpc import SpeechGrpcTransport
 from google.cloud.speech_v1.types import cloud_speech
+from google.cloud.texttospeech_v1.services.text_to_speech.transports.grpc import TextToSpeechGrpcTransport
+from google.cloud.texttospeech_v1.types import cloud_tts
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
 import grpc_tools
 
-FILE = "google/cloud/speech/v1/cloud_speech.proto"
-PACKAGE = "google.cloud.speech.v1."
-# Ours has no dependency for this one.
-RENAMED = {PACKAGE + "Status": "google.rpc.Status"}
+# Ours have no dependency for these.
+RENAMED = {"google.cloud.speech.v1.Status": "google.rpc.Status"}
 
 
-def described(directory):
+def described(directory, path):
     """Our description in a pool of its own, where Google's is not."""
     with tempfile.TemporaryDirectory() as work:
         out = pathlib.Path(work, "set")
         well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-        arguments = ["protoc", f"-I{directory}", f"-I{well_known}", "--include_imports", f"--descriptor_set_out={out}", FILE]
+        arguments = ["protoc", f"-I{directory}", f"-I{well_known}", "--include_imports", f"--descriptor_set_out={out}", path]
         if protoc.main(arguments) != 0:
             sys.exit("FAIL: our description cannot be compiled")
         files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
@@ -93,25 +94,11 @@ def crosses(ours, theirs):
     assert known == read, f"Google's library does not know all of {ours.DESCRIPTOR.full_name}"
 
 
-def main():
-    pool = described(sys.argv[1])
-    service = pool.FindServiceByName(PACKAGE + "Speech")
-    method = service.methods_by_name["StreamingRecognize"]
-    ours = [method.input_type, method.output_type]
-    theirs = [cloud_speech.StreamingRecognizeRequest.pb(), cloud_speech.StreamingRecognizeResponse.pb()]
-    seen = set()
-    fields = sum(same_message(one, other.DESCRIPTOR, seen) for one, other in zip(ours, theirs))
-    # A field that nothing leads to would not be compared.
-    all_of_ours = set(pool.FindFileByName(FILE).message_types_by_name)
-    assert {name.rsplit(".", 1)[-1] for name in seen} >= all_of_ours, f"not compared: {all_of_ours}"
-    request, response = (message_factory.GetMessageClass(one) for one in ours)
-    config, sound = request(), request(audio_content=b"\xff\x00\x7f")
-    fill(config.streaming_config)
-    for message, other in [(config, theirs[0]), (sound, theirs[0]), (fill(response()), theirs[1])]:
-        crosses(message, other())
+def asked_at(transport, method):
+    """The way that a call of Google's library takes."""
 
     class Called(Exception):
-        """The way that a call of Google's library takes."""
+        pass
 
     class Channel:
         def __getattr__(self, _):
@@ -120,14 +107,59 @@ def main():
 
             return way
 
-    transport = SpeechGrpcTransport.__new__(SpeechGrpcTransport)
-    transport._stubs, transport._logged_channel = {}, Channel()
+    bare = transport.__new__(transport)
+    bare._stubs, bare._logged_channel = {}, Channel()
     try:
-        transport.streaming_recognize
+        getattr(bare, method)
     except Called as called:
-        path = str(called)
+        return str(called)
+    return None
+
+
+def compare(directory, file, name, theirs, transport):
+    """One service of one streaming method: `name` is both, `theirs` are its messages."""
+    pool = described(directory, file)
+    described_file = pool.FindFileByName(file)
+    service = pool.FindServiceByName(f"{described_file.package}.{name[0]}")
+    method = service.methods_by_name[name[1]]
+    assert method.client_streaming and method.server_streaming, name
+    ours = [method.input_type, method.output_type]
+    seen = set()
+    fields = sum(same_message(one, other.DESCRIPTOR, seen) for one, other in zip(ours, theirs))
+    # A field that nothing leads to would not be compared.
+    all_of_ours = set(described_file.message_types_by_name)
+    assert {name.rsplit(".", 1)[-1] for name in seen} >= all_of_ours, f"not compared: {all_of_ours}"
+    request, response = (message_factory.GetMessageClass(one) for one in ours)
+    # Each of what a request is one of.
+    for one in ours[0].oneofs[0].fields:
+        message = request()
+        if one.message_type:
+            fill(getattr(message, one.name))
+        else:
+            setattr(message, one.name, b"\xff\x00\x7f")
+        crosses(message, theirs[0]())
+    crosses(fill(response()), theirs[1]())
+    path = asked_at(transport, re.sub("(?<!^)([A-Z])", r"_\1", name[1]).lower())
     assert path == f"/{service.full_name}/{method.name}", path
-    print(f"google_speech: {len(seen)} messages and {fields} fields are Google's, at {path}")
+    print(f"google: {len(seen)} messages and {fields} fields are Google's, at {path}")
+
+
+def main():
+    directory = sys.argv[1]
+    compare(
+        directory,
+        "google/cloud/speech/v1/cloud_speech.proto",
+        ("Speech", "StreamingRecognize"),
+        [cloud_speech.StreamingRecognizeRequest.pb(), cloud_speech.StreamingRecognizeResponse.pb()],
+        SpeechGrpcTransport,
+    )
+    compare(
+        directory,
+        "google/cloud/texttospeech/v1/cloud_tts.proto",
+        ("TextToSpeech", "StreamingSynthesize"),
+        [cloud_tts.StreamingSynthesizeRequest.pb(), cloud_tts.StreamingSynthesizeResponse.pb()],
+        TextToSpeechGrpcTransport,
+    )
 
 
 main()
