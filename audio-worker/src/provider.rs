@@ -32,6 +32,8 @@ pub mod meter;
 mod mp3;
 pub mod openai;
 pub mod place;
+mod question;
+mod recording;
 mod sse;
 mod voice_body;
 mod wav;

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::Value;
 use url::Url;
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     fault::Secrets,
     grpc::Way,
     http::Client,
+    question::Question,
 };
 
 mod account;
@@ -87,35 +89,9 @@ impl Access {
         Ok(Self { endpoint, tokens })
     }
 
-    /// Sends `body`; `said` must not come back in an error's words.
-    async fn ask<T>(
-        &self,
-        client: &Client,
-        outlet: &mut Outlet<T>,
-        body: &Bytes,
-        said: &[String],
-    ) -> Result<(Answer, Secrets), ProviderError> {
-        let mut secrets = self.endpoint.secrets(said.to_vec());
-        let request = || self.endpoint.post("application/json", body.clone());
-        let Some(tokens) = &self.tokens else {
-            return Ok((outlet.ask(client, request()?, &secrets).await?, secrets));
-        };
-        let mut is_second = false;
-        loop {
-            let token = tokens.get(client, outlet).await?;
-            let mut request = request()?;
-            request.headers_mut().extend(token.headers());
-            secrets.key = Some(token.secret());
-            let answer = outlet.ask(client, request, &secrets).await;
-            if outlet.status() != Some(StatusCode::UNAUTHORIZED) {
-                return Ok((answer?, secrets));
-            }
-            // It was withdrawn, or ended early: that says nothing of the account yet.
-            tokens.forget(&token);
-            if std::mem::replace(&mut is_second, true) {
-                return Ok((answer?, secrets));
-            }
-        }
+    /// A question; `said` must not come back in an error's words.
+    fn question(&self, body: &Value, said: Vec<String>) -> Asked {
+        Asked { access: self.clone(), body: body.to_string().into(), said }
     }
 
     /// To the host of `base`, whose path is that of REST, for gRPC.
@@ -154,6 +130,41 @@ impl Access {
         self.endpoint.warm();
         if let Some(tokens) = &self.tokens {
             tokens.warm(&self.endpoint);
+        }
+    }
+}
+
+/// A question to Google.
+#[derive(Debug)]
+struct Asked {
+    access: Access,
+    body: Bytes,
+    said: Vec<String>,
+}
+
+impl Question for Asked {
+    async fn ask<T: Send>(&self, client: &Client, outlet: &mut Outlet<T>) -> Result<(Answer, Secrets), ProviderError> {
+        let Access { endpoint, tokens } = &self.access;
+        let mut secrets = endpoint.secrets(self.said.clone());
+        let request = || endpoint.post("application/json", self.body.clone());
+        let Some(tokens) = tokens else {
+            return Ok((outlet.ask(client, request()?, &secrets).await?, secrets));
+        };
+        let mut is_second = false;
+        loop {
+            let token = tokens.get(client, outlet).await?;
+            let mut request = request()?;
+            request.headers_mut().extend(token.headers());
+            secrets.key = Some(token.secret());
+            let answer = outlet.ask(client, request, &secrets).await;
+            if outlet.status() != Some(StatusCode::UNAUTHORIZED) {
+                return Ok((answer?, secrets));
+            }
+            // It was withdrawn, or ended early: that says nothing of the account yet.
+            tokens.forget(&token);
+            if std::mem::replace(&mut is_second, true) {
+                return Ok((answer?, secrets));
+            }
         }
     }
 }

@@ -3,21 +3,42 @@
 use bytes::Bytes;
 
 use super::{
-    Fault, ProviderError, Sound,
-    exchange::{Answer, Outlet},
+    Fault, Limits, ProviderError, Sound, Streaming,
+    exchange::{self, Answer, Exchange, Outlet},
     fault::{self, Secrets, error},
+    http::Client,
     intake::{Coding, Intake, NoSound},
+    question::Question,
 };
 use crate::dsp::SampleRate;
 
 /// Most that is read of a text that came instead of a voice.
 const MAX_TEXT_BYTES: usize = 64 << 10;
 
+/// Asks for a voice that is the body of the answer, and should come as `coding`.
+pub(super) fn speak<Q: Question>(client: &Client, limits: Limits, question: Q, coding: Coding) -> Streaming<Sound> {
+    exchange::stream(client, limits, Spoken { question, coding })
+}
+
+struct Spoken<Q> {
+    question: Q,
+    coding: Coding,
+}
+
+impl<Q: Question> Exchange for Spoken<Q> {
+    type Piece = Sound;
+
+    async fn attempt(&self, client: &Client, outlet: &mut Outlet<Sound>) -> Result<(), ProviderError> {
+        let (answer, secrets) = self.question.ask(client, outlet).await?;
+        play(answer, outlet, self.coding, &secrets).await
+    }
+}
+
 /// Gives the voice that `answer` carries, which should come as `coding`.
 ///
 /// # Errors
 /// When it breaks off, takes too long, or is none.
-pub(super) async fn play(
+async fn play(
     mut answer: Answer,
     outlet: &mut Outlet<Sound>,
     coding: Coding,

@@ -9,16 +9,18 @@ use super::Place;
 use crate::{
     dsp::SampleRate,
     provider::{
-        Fault, Pending, ProviderError, Speech,
-        exchange::{self, Exchange, Outlet},
-        fault::{Secrets, error},
+        Pending, ProviderError, Speech,
+        exchange::{Answer, Outlet},
+        fault::Secrets,
         http::Client,
+        question::Question,
+        recording::{self, Reading},
         wav,
     },
 };
 
-/// Largest answer: words of some minutes, with all that the server tells about them.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// Of words of some minutes, with all that the server tells about them.
+const READING: Reading = Reading { most: 1 << 20, words, missing: "no transcript in the answer" };
 
 /// Asks for the words of `speech`.
 pub(super) fn transcribe(place: &Place, speech: &Speech) -> Pending<String> {
@@ -28,7 +30,7 @@ pub(super) fn transcribe(place: &Place, speech: &Speech) -> Pending<String> {
     };
     let body = wav::file(SampleRate::Hz16000, &speech.pcm).into();
     let secrets = Secrets { key: place.key.clone(), ..Secrets::default() };
-    exchange::once(&place.client, place.limits, Asked { request: asked, body, secrets })
+    recording::transcribe(&place.client, place.limits, Asked { request: asked, body, secrets }, READING)
 }
 
 struct Asked {
@@ -37,23 +39,17 @@ struct Asked {
     secrets: Secrets,
 }
 
-impl Exchange for Asked {
-    type Piece = String;
-
-    async fn attempt(&self, client: &Client, outlet: &mut Outlet<String>) -> Result<(), ProviderError> {
+impl Question for Asked {
+    async fn ask<T: Send>(&self, client: &Client, outlet: &mut Outlet<T>) -> Result<(Answer, Secrets), ProviderError> {
         let (mut head, ()) = self.request.clone().into_parts();
         head.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("audio/wav"));
         let request = Request::from_parts(head, Full::new(self.body.clone()));
-        let mut answer = outlet.ask(client, request, &self.secrets).await?;
-        let body = outlet.whole(&mut answer, MAX_ANSWER_BYTES).await?;
-        let words = words(&body).ok_or_else(|| error(Fault::Malformed, "no transcript in the answer"))?;
-        outlet.give(words).await;
-        Ok(())
+        Ok((outlet.ask(client, request, &self.secrets).await?, self.secrets.clone()))
     }
 }
 
 /// The words in an answer; empty when nobody spoke.
-fn words(body: &[u8]) -> Option<String> {
+fn words(_content_type: &str, body: &[u8]) -> Option<String> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     let text = answer["results"]["channels"][0]["alternatives"][0]["transcript"].as_str()?;
     Some(text.trim().to_owned())
@@ -66,11 +62,11 @@ mod tests {
     #[test]
     fn words_are_told_from_what_is_none() {
         let whole = r#"{"metadata": {}, "results": {"channels": [{"alternatives": [{"transcript": " hello ", "words": []}]}]}}"#;
-        assert_eq!(words(whole.as_bytes()).as_deref(), Some("hello"));
+        assert_eq!(words("", whole.as_bytes()).as_deref(), Some("hello"));
         for end in 0..whole.len() {
-            assert_eq!(words(&whole.as_bytes()[..end]), None);
+            assert_eq!(words("", &whole.as_bytes()[..end]), None);
         }
-        assert_eq!(words(br#"{"results": {"channels": []}}"#), None);
-        assert_eq!(words(b"<html></html>"), None);
+        assert_eq!(words("", br#"{"results": {"channels": []}}"#), None);
+        assert_eq!(words("", b"<html></html>"), None);
     }
 }

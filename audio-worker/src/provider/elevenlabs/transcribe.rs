@@ -4,17 +4,16 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::provider::{
-    Fault, Pending, ProviderError, Speech, SpeechToText,
+    Pending, Speech, SpeechToText,
     endpoint::{Endpoint, Server, SettingsError},
-    exchange::{self, Exchange, Outlet},
-    fault::{self, error},
     form::Form,
-    http::Client,
     language,
+    question::Post,
+    recording::{self, Reading},
 };
 
-/// Largest answer: each word of some minutes, with its times.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// Of each word of some minutes, with its times.
+const READING: Reading = Reading { most: 1 << 20, words, missing: "no text in the answer" };
 
 /// What is asked of whom.
 #[derive(Debug, Clone)]
@@ -65,9 +64,8 @@ impl Scribe {
 
 impl SpeechToText for Scribe {
     fn transcribe(&self, speech: Speech) -> Pending<String> {
-        let (content_type, body) = self.form(&speech);
-        let asked = Asked { endpoint: self.endpoint.clone(), content_type, body };
-        exchange::once(&self.endpoint.client, self.endpoint.limits, asked)
+        let Endpoint { client, limits, .. } = &self.endpoint;
+        recording::transcribe(client, *limits, Post::form(&self.endpoint, self.form(&speech)), READING)
     }
 
     fn warm(&self) {
@@ -75,27 +73,8 @@ impl SpeechToText for Scribe {
     }
 }
 
-struct Asked {
-    endpoint: Endpoint,
-    content_type: String,
-    body: Bytes,
-}
-
-impl Exchange for Asked {
-    type Piece = String;
-
-    async fn attempt(&self, client: &Client, outlet: &mut Outlet<String>) -> Result<(), ProviderError> {
-        let request = self.endpoint.post(&self.content_type, self.body.clone())?;
-        let secrets = self.endpoint.secrets(Vec::new());
-        let mut answer = outlet.ask(client, request, &secrets).await?;
-        let body = outlet.whole(&mut answer, MAX_ANSWER_BYTES).await?;
-        let found: Option<Value> = serde_json::from_slice(&body).ok();
-        let text = found.as_ref().and_then(|answer| answer.get("text")?.as_str());
-        let words = text.ok_or_else(|| match fault::message(&body, &secrets) {
-            Some(message) => error(Fault::Failed, &message),
-            None => error(Fault::Malformed, "no text in the answer"),
-        })?;
-        outlet.give(words.trim().to_owned()).await;
-        Ok(())
-    }
+/// The words in an answer.
+fn words(_content_type: &str, body: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    Some(answer.get("text")?.as_str()?.trim().to_owned())
 }

@@ -1,7 +1,6 @@
 //! `POST {base}/text-to-speech/{voice}/stream`: a text in, its sound as it is made, with the times of its words or without.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -11,12 +10,14 @@ use crate::{
     provider::{
         Coding, Fault, ProviderError, Sound, Streaming, TextToSpeech,
         endpoint::{Endpoint, Server, SettingsError},
-        exchange::{self, Answer, Exchange, Outlet},
+        exchange::{self, Exchange, Outlet},
         fault::{self, Secrets, error},
         http::Client,
         intake::Intake,
         json_stream::Parser,
-        language, voice_body,
+        language,
+        question::{Post, Question},
+        voice_body,
     },
 };
 
@@ -116,14 +117,14 @@ impl Voice {
 
 impl TextToSpeech for Voice {
     fn speak(&self, text: &str, language: &str) -> Streaming<Sound> {
-        let asked = Asked {
-            endpoint: self.endpoint.clone(),
-            body: self.request(text, language).to_string().into(),
-            format: self.settings.format,
-            word_times: self.settings.word_times,
-            secrets: self.endpoint.secrets(vec![text.to_owned()]),
-        };
-        exchange::stream(&self.endpoint.client, self.endpoint.limits, asked)
+        let Endpoint { client, limits, .. } = &self.endpoint;
+        let question = Post::json(&self.endpoint, &self.request(text, language), vec![text.to_owned()]);
+        let format = self.settings.format;
+        if self.settings.word_times {
+            exchange::stream(client, *limits, Timed { question, format })
+        } else {
+            voice_body::speak(client, *limits, question, format)
+        }
     }
 
     fn warm(&self) {
@@ -131,25 +132,37 @@ impl TextToSpeech for Voice {
     }
 }
 
-struct Asked {
-    endpoint: Endpoint,
-    body: Bytes,
+/// A voice with the times of its words.
+struct Timed {
+    question: Post,
     format: Coding,
-    word_times: bool,
-    secrets: Secrets,
 }
 
-impl Exchange for Asked {
+impl Exchange for Timed {
     type Piece = Sound;
 
     async fn attempt(&self, client: &Client, outlet: &mut Outlet<Sound>) -> Result<(), ProviderError> {
-        let request = self.endpoint.post("application/json", self.body.clone())?;
-        let answer = outlet.ask(client, request, &self.secrets).await?;
-        if self.word_times {
-            self.play_timed(answer, outlet).await
-        } else {
-            voice_body::play(answer, outlet, self.format, &self.secrets).await
+        let (mut answer, secrets) = self.question.ask(client, outlet).await?;
+        let (mut parser, mut words) = (Parser::default(), Words::default());
+        let (mut intake, mut held) = (Intake::new(self.format, ""), Held::default());
+        while let Some(bytes) = outlet.chunk(&mut answer).await? {
+            let mut objects = Vec::new();
+            let parsed = parser.push(&bytes, &mut objects);
+            for object in objects {
+                for sound in sounds(&object, &mut intake, &mut words, &secrets)? {
+                    held.give(sound, outlet).await?;
+                }
+            }
+            parsed.map_err(|no_object| error(Fault::Malformed, &no_object.to_string()))?;
         }
+        if parser.is_inside() {
+            return Err(error(Fault::Malformed, "half a JSON object at the end of a voice"));
+        }
+        let rest = intake.finish()?;
+        for sound in words.finish().into_iter().chain(rest) {
+            held.give(sound, outlet).await?;
+        }
+        Ok(())
     }
 }
 
@@ -185,45 +198,26 @@ impl Held {
     }
 }
 
-impl Asked {
-    async fn play_timed(&self, mut answer: Answer, outlet: &mut Outlet<Sound>) -> Result<(), ProviderError> {
-        let (mut parser, mut words) = (Parser::default(), Words::default());
-        let (mut intake, mut held) = (Intake::new(self.format, ""), Held::default());
-        while let Some(bytes) = outlet.chunk(&mut answer).await? {
-            let mut objects = Vec::new();
-            let parsed = parser.push(&bytes, &mut objects);
-            for object in objects {
-                for sound in self.sounds(&object, &mut intake, &mut words)? {
-                    held.give(sound, outlet).await?;
-                }
-            }
-            parsed.map_err(|no_object| error(Fault::Malformed, &no_object.to_string()))?;
-        }
-        if parser.is_inside() {
-            return Err(error(Fault::Malformed, "half a JSON object at the end of a voice"));
-        }
-        let rest = intake.finish()?;
-        for sound in words.finish().into_iter().chain(rest) {
-            held.give(sound, outlet).await?;
-        }
-        Ok(())
+/// What one piece of the answer holds, in the order in which it is to be given.
+fn sounds(
+    object: &[u8],
+    intake: &mut Intake,
+    words: &mut Words,
+    secrets: &Secrets,
+) -> Result<Vec<Sound>, ProviderError> {
+    let malformed = |what: &str| error(Fault::Malformed, what);
+    let piece: Piece = serde_json::from_slice(object).map_err(|_| malformed("a piece of a voice that is none"))?;
+    if piece.audio_base64.is_none()
+        && piece.alignment.is_none()
+        && let Some(message) = fault::message(object, secrets)
+    {
+        return Err(error(Fault::Failed, &message));
     }
-
-    fn sounds(&self, object: &[u8], intake: &mut Intake, words: &mut Words) -> Result<Vec<Sound>, ProviderError> {
-        let malformed = |what: &str| error(Fault::Malformed, what);
-        let piece: Piece = serde_json::from_slice(object).map_err(|_| malformed("a piece of a voice that is none"))?;
-        if piece.audio_base64.is_none()
-            && piece.alignment.is_none()
-            && let Some(message) = fault::message(object, &self.secrets)
-        {
-            return Err(error(Fault::Failed, &message));
-        }
-        let before_ms = intake.given_ms();
-        let bytes = STANDARD.decode(piece.audio_base64.unwrap_or_default());
-        let bytes = bytes.map_err(|_| malformed("a piece of a voice that is not base64"))?;
-        let sound = if bytes.is_empty() { None } else { intake.push(bytes.into())? };
-        let mut sounds = piece.alignment.map_or_else(Vec::new, |alignment| words.push(&alignment, before_ms));
-        sounds.extend(sound);
-        Ok(sounds)
-    }
+    let before_ms = intake.given_ms();
+    let bytes = STANDARD.decode(piece.audio_base64.unwrap_or_default());
+    let bytes = bytes.map_err(|_| malformed("a piece of a voice that is not base64"))?;
+    let sound = if bytes.is_empty() { None } else { intake.push(bytes.into())? };
+    let mut sounds = piece.alignment.map_or_else(Vec::new, |alignment| words.push(&alignment, before_ms));
+    sounds.extend(sound);
+    Ok(sounds)
 }

@@ -6,21 +6,20 @@ use serde_json::{Value, json};
 
 use super::{Access, language, streaming::Streaming};
 use crate::provider::{
-    Fault, Pending, ProviderError, Speech, SpeechToText,
-    endpoint::{Server, SettingsError},
-    exchange::{self, Exchange, Outlet},
-    fault::{self, error},
-    http::Client,
+    Pending, Speech, SpeechToText,
+    endpoint::{Endpoint, Server, SettingsError},
     listening::Listening,
+    recording::{self, Reading},
 };
 
 /// Longest sound of one request, in seconds: Google takes a minute.
 const MAX_SECONDS: usize = 59;
-/// Largest answer.
-const MAX_ANSWER_BYTES: usize = 256 << 10;
 /// Most phrases that help, and their length in characters, as Google's quotas say.
 const MAX_PHRASES: usize = 500;
 const MAX_PHRASE_CHARS: usize = 100;
+
+/// Of what was said in that time.
+const READING: Reading = Reading { most: 256 << 10, words, missing: "no results in the answer" };
 
 /// What is asked of whom.
 #[derive(Debug, Clone)]
@@ -89,8 +88,8 @@ impl Recognizer {
 impl SpeechToText for Recognizer {
     /// Of speech of a minute and more, the beginning is left out.
     fn transcribe(&self, speech: Speech) -> Pending<String> {
-        let asked = Asked { access: self.access.clone(), body: self.request(&speech).to_string().into() };
-        exchange::once(&self.access.endpoint.client, self.access.endpoint.limits, asked)
+        let Endpoint { client, limits, .. } = &self.access.endpoint;
+        recording::transcribe(client, *limits, self.access.question(&self.request(&speech), Vec::new()), READING)
     }
 
     fn wants_native(&self) -> bool {
@@ -107,28 +106,8 @@ impl SpeechToText for Recognizer {
     }
 }
 
-struct Asked {
-    access: Access,
-    body: Bytes,
-}
-
-impl Exchange for Asked {
-    type Piece = String;
-
-    async fn attempt(&self, client: &Client, outlet: &mut Outlet<String>) -> Result<(), ProviderError> {
-        let (mut answer, secrets) = self.access.ask(client, outlet, &self.body, &[]).await?;
-        let body = outlet.whole(&mut answer, MAX_ANSWER_BYTES).await?;
-        let words = words(&body).ok_or_else(|| match fault::message(&body, &secrets) {
-            Some(message) => error(Fault::Failed, &message),
-            None => error(Fault::Malformed, "no results in the answer"),
-        })?;
-        outlet.give(words).await;
-        Ok(())
-    }
-}
-
 /// The words in an answer: the likeliest of each stretch. Where nothing was said there are no results.
-fn words(body: &[u8]) -> Option<String> {
+fn words(_content_type: &str, body: &[u8]) -> Option<String> {
     let Ok(Value::Object(answer)) = serde_json::from_slice(body) else { return None };
     if answer.contains_key("error") {
         return None;
@@ -165,7 +144,7 @@ mod tests {
             ("<html>", None),
             ("", None),
         ] {
-            assert_eq!(words(body.as_bytes()).as_deref(), found, "{body}");
+            assert_eq!(words("", body.as_bytes()).as_deref(), found, "{body}");
         }
     }
 }

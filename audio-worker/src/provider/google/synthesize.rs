@@ -1,10 +1,9 @@
 //! `POST {base}/text:synthesize`: a text in, its sound in base64.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Access, language};
+use super::{Access, Asked, language};
 use crate::{
     dsp::SampleRate,
     provider::{
@@ -13,6 +12,7 @@ use crate::{
         exchange::{self, Exchange, Outlet},
         fault::{self, Secrets, error},
         http::Client,
+        question::Question,
         voice_body,
     },
 };
@@ -92,18 +92,16 @@ impl Voice {
 impl TextToSpeech for Voice {
     fn speak(&self, text: &str, language: &str) -> Streaming<Sound> {
         let said = [Some(text.to_owned()), self.settings.instructions.clone()].into_iter().flatten().collect();
-        let asked = Asked {
-            access: self.access.clone(),
-            body: self.request(text, language).to_string().into(),
+        let voice = Spoken {
+            question: self.access.question(&self.request(text, language), said),
             // Samples come with the head of a WAV file; so does mu-law.
             coding: match self.settings.format {
                 Coding::Pcm(_) | Coding::Wav => Coding::Wav,
                 Coding::Mp3 => Coding::Mp3,
                 Coding::Mulaw => Coding::Mulaw,
             },
-            said,
         };
-        exchange::stream(&self.access.endpoint.client, self.access.endpoint.limits, asked)
+        exchange::stream(&self.access.endpoint.client, self.access.endpoint.limits, voice)
     }
 
     fn warm(&self) {
@@ -111,18 +109,16 @@ impl TextToSpeech for Voice {
     }
 }
 
-struct Asked {
-    access: Access,
-    body: Bytes,
+struct Spoken {
+    question: Asked,
     coding: Coding,
-    said: Vec<String>,
 }
 
-impl Exchange for Asked {
+impl Exchange for Spoken {
     type Piece = Sound;
 
     async fn attempt(&self, client: &Client, outlet: &mut Outlet<Sound>) -> Result<(), ProviderError> {
-        let (mut answer, secrets) = self.access.ask(client, outlet, &self.body, &self.said).await?;
+        let (mut answer, secrets) = self.question.ask(client, outlet).await?;
         let body = outlet.whole(&mut answer, MAX_ANSWER_BYTES).await?;
         let sound = sound(&body, &secrets)?;
         drop(body);

@@ -1,7 +1,6 @@
 //! `POST {base}/chat/completions`: messages in, the model's answer as server-sent events.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crate::provider::{
     exchange::{self, Answer, Exchange, Outlet},
     fault::{self, Secrets, error},
     http::Client,
+    question::{Post, Question},
     sse::{Event, Parser},
 };
 
@@ -129,12 +129,11 @@ impl Completions {
 
 impl Chat for Completions {
     fn answer(&self, prompt: Vec<Message>, tools: &[ToolSpec]) -> Streaming<Token> {
-        let body = self.request(&prompt, tools).to_string().into();
+        let request = self.request(&prompt, tools);
         let said = prompt.into_iter().flat_map(|Message { text, calls, .. }| {
             [text].into_iter().chain(calls.into_iter().map(|call| call.arguments))
         });
-        let secrets = self.endpoint.secrets(said.collect());
-        let asked = Asked { endpoint: self.endpoint.clone(), body, secrets };
+        let asked = Asked(Post::json(&self.endpoint, &request, said.collect()));
         exchange::stream(&self.endpoint.client, self.endpoint.limits, asked)
     }
 
@@ -169,20 +168,15 @@ const fn role(role: Role) -> &'static str {
     }
 }
 
-struct Asked {
-    endpoint: Endpoint,
-    body: Bytes,
-    secrets: Secrets,
-}
+struct Asked(Post);
 
 impl Exchange for Asked {
     type Piece = Token;
 
     async fn attempt(&self, client: &Client, outlet: &mut Outlet<Token>) -> Result<(), ProviderError> {
-        let request: http::Request<Full<Bytes>> = self.endpoint.post("application/json", self.body.clone())?;
-        let mut answer = outlet.ask(client, request, &self.secrets).await?;
+        let (mut answer, secrets) = self.0.ask(client, outlet).await?;
         let reader = Reader {
-            secrets: &self.secrets,
+            secrets: &secrets,
             parser: Parser::default(),
             text: 0,
             calls: Calls::default(),

@@ -1,18 +1,11 @@
 //! `POST {base}/audio/speech`: a text in, its sound as raw samples, or as a WAV or MP3 file that is still being made.
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{Endpoint, Server, SettingsError};
 use crate::{
     dsp::SampleRate,
-    provider::{
-        Coding, ProviderError, Sound, Streaming, TextToSpeech,
-        exchange::{self, Exchange, Outlet},
-        fault::Secrets,
-        http::Client,
-        voice_body,
-    },
+    provider::{Coding, Sound, Streaming, TextToSpeech, question::Post, voice_body},
 };
 
 /// Most characters of instructions, as OpenAI describes them.
@@ -105,33 +98,12 @@ impl TextToSpeech for Voice {
     /// The language is the text's own: the protocol has no field for it.
     fn speak(&self, text: &str, _language: &str) -> Streaming<Sound> {
         let said = [Some(text.to_owned()), self.settings.instructions.clone()].into_iter().flatten().collect();
-        let asked = Asked {
-            endpoint: self.endpoint.clone(),
-            body: self.request(text).to_string().into(),
-            format: self.settings.format,
-            secrets: self.endpoint.secrets(said),
-        };
-        exchange::stream(&self.endpoint.client, self.endpoint.limits, asked)
+        let question = Post::json(&self.endpoint, &self.request(text), said);
+        let Endpoint { client, limits, .. } = &self.endpoint;
+        voice_body::speak(client, *limits, question, self.settings.format)
     }
 
     fn warm(&self) {
         self.endpoint.warm();
-    }
-}
-
-struct Asked {
-    endpoint: Endpoint,
-    body: Bytes,
-    format: Coding,
-    secrets: Secrets,
-}
-
-impl Exchange for Asked {
-    type Piece = Sound;
-
-    async fn attempt(&self, client: &Client, outlet: &mut Outlet<Sound>) -> Result<(), ProviderError> {
-        let request = self.endpoint.post("application/json", self.body.clone())?;
-        let answer = outlet.ask(client, request, &self.secrets).await?;
-        voice_body::play(answer, outlet, self.format, &self.secrets).await
     }
 }

@@ -7,17 +7,18 @@ use super::{Endpoint, Server, SettingsError};
 use crate::{
     dsp::SampleRate,
     provider::{
-        Fault, Pending, ProviderError, Speech, SpeechToText,
-        exchange::{self, Exchange, Outlet},
-        fault::{self, error},
+        Pending, Speech, SpeechToText,
         form::Form,
-        http::Client,
-        language, wav,
+        language,
+        question::Post,
+        recording::{self, Reading},
+        wav,
     },
 };
 
-/// Largest answer: words of some minutes, with all that a server tells about them.
-const MAX_ANSWER_BYTES: usize = 256 << 10;
+/// Of words of some minutes, with all that a server tells about them.
+const READING: Reading = Reading { most: 256 << 10, words, missing: "no text in the answer" };
+
 /// What is asked of whom.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -60,9 +61,8 @@ impl Transcriptions {
 
 impl SpeechToText for Transcriptions {
     fn transcribe(&self, speech: Speech) -> Pending<String> {
-        let (content_type, body) = self.form(&speech);
-        let asked = Asked { endpoint: self.endpoint.clone(), content_type, body };
-        exchange::once(&self.endpoint.client, self.endpoint.limits, asked)
+        let Endpoint { client, limits, .. } = &self.endpoint;
+        recording::transcribe(client, *limits, Post::form(&self.endpoint, self.form(&speech)), READING)
     }
 
     fn warm(&self) {
@@ -85,29 +85,6 @@ impl Transcriptions {
         }
         form.file("speech.wav", "audio/wav", &wav::file(SampleRate::Hz16000, &speech.pcm));
         form.finish()
-    }
-}
-
-struct Asked {
-    endpoint: Endpoint,
-    content_type: String,
-    body: Bytes,
-}
-
-impl Exchange for Asked {
-    type Piece = String;
-
-    async fn attempt(&self, client: &Client, outlet: &mut Outlet<String>) -> Result<(), ProviderError> {
-        let request = self.endpoint.post(&self.content_type, self.body.clone())?;
-        let secrets = self.endpoint.secrets(Vec::new());
-        let mut answer = outlet.ask(client, request, &secrets).await?;
-        let body = outlet.whole(&mut answer, MAX_ANSWER_BYTES).await?;
-        let words = words(&answer.content_type(), &body).ok_or_else(|| match fault::message(&body, &secrets) {
-            Some(message) => error(Fault::Failed, &message),
-            None => error(Fault::Malformed, "no text in the answer"),
-        })?;
-        outlet.give(words).await;
-        Ok(())
     }
 }
 
