@@ -22,6 +22,10 @@ use url::Url;
 
 use crate::sim::{CallPlan, Route, get};
 
+mod arguments;
+
+pub use arguments::PairArguments;
+
 /// How long a service may take to get ready.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How often it is asked.

@@ -1,15 +1,16 @@
 //! `bench-talk`: starts a gateway and a worker of their own, a stand-in for OpenAI, and callers who converse.
 
 use std::{
-    path::PathBuf,
-    sync::Arc,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use ::tests::{
     openai::{OpenAi, Script, tone},
-    pair::{PairProcesses, PairSettings},
+    pair::{PairArguments, PairProcesses},
     talk::{Course, TalkPlan, converse, knobs, recorded, talk_markdown},
 };
 use anyhow::Context as _;
@@ -26,12 +27,8 @@ const CHARACTER: Duration = Duration::from_millis(20);
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The gateway's program; `gateway` next to this one when left out.
-    #[arg(long, value_name = "PATH")]
-    gateway_bin: Option<PathBuf>,
-    /// The worker's program; `audio-worker` next to this one when left out.
-    #[arg(long, value_name = "PATH")]
-    worker_bin: Option<PathBuf>,
+    #[command(flatten)]
+    pair: PairArguments,
     /// Instead of calls: what each knob buys, in virtual time.
     #[arg(long)]
     knobs: bool,
@@ -47,15 +44,6 @@ struct Arguments {
     /// More lines of the agent's table of the agents file, such as `turn.endpoint_silence_ms = 500`.
     #[arg(long = "agent", value_name = "LINE")]
     agent: Vec<String>,
-    /// Where logs and transcripts go; a new directory for temporary files when left out.
-    #[arg(long, value_name = "DIRECTORY")]
-    logs: Option<PathBuf>,
-    /// Writes the results as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Writes the tables.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -66,16 +54,7 @@ async fn main() -> anyhow::Result<()> {
         println!("{}", knobs()?);
         return Ok(());
     }
-    let mut settings = PairSettings::beside_current()?;
-    if let Some(path) = &arguments.gateway_bin {
-        settings.gateway.clone_from(path);
-    }
-    if let Some(path) = &arguments.worker_bin {
-        settings.worker.clone_from(path);
-    }
-    if let Some(path) = &arguments.logs {
-        settings.logs.clone_from(path);
-    }
+    let mut settings = arguments.pair.settings()?;
     std::fs::create_dir_all(&settings.logs).with_context(|| settings.logs.display().to_string())?;
     let server = stand_in().await?;
     let (agents, transcripts) = (settings.logs.join("agents.toml"), settings.logs.join("transcripts"));
@@ -111,14 +90,7 @@ async fn main() -> anyhow::Result<()> {
     pair.stop(STOP_LIMIT).await?;
     let table = talk_markdown(&reports);
     println!("{table}");
-    if let Some(path) = &arguments.markdown {
-        std::fs::write(path, table).with_context(|| path.display().to_string())?;
-    }
-    if let Some(path) = &arguments.json {
-        let json = serde_json::to_string_pretty(&reports)?;
-        std::fs::write(path, json).with_context(|| path.display().to_string())?;
-    }
-    Ok(())
+    arguments.pair.write(&serde_json::to_string_pretty(&reports)?, &table)
 }
 
 /// On a thread of its own, so that it and the callers do not hold each other up.

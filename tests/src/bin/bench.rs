@@ -10,7 +10,7 @@ use ::tests::{
         AgentProcess, BenchPlan, Comparison, EdgePlan, EdgeReport, Round, StepReport, TraceSink, edge_markdown,
         issue_certificates, markdown, measure, measure_edge,
     },
-    pair::{PairProcesses, PairSettings},
+    pair::{PairArguments, PairProcesses, PairSettings},
 };
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
@@ -38,12 +38,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The gateway's program; `gateway` next to this one when left out.
-    #[arg(long, value_name = "PATH")]
-    gateway_bin: Option<PathBuf>,
-    /// The worker's program; `audio-worker` next to this one when left out.
-    #[arg(long, value_name = "PATH")]
-    worker_bin: Option<PathBuf>,
+    #[command(flatten)]
+    pair: PairArguments,
     /// The program of `--compare remote-agent`; the example `agent` below the worker's folder when left out.
     #[arg(long, value_name = "PATH")]
     agent_bin: Option<PathBuf>,
@@ -77,15 +73,6 @@ struct Arguments {
     /// Threads of the load; one per 150 calls when left out.
     #[arg(long)]
     load_threads: Option<u32>,
-    /// Where the logs of both go; a new directory for temporary files when left out.
-    #[arg(long, value_name = "DIRECTORY")]
-    logs: Option<PathBuf>,
-    /// Writes the results as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Writes the table.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
 }
 
 /// What may be compared with a pair that has neither.
@@ -111,16 +98,7 @@ struct Results {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let mut settings = PairSettings::beside_current()?;
-    if let Some(path) = &arguments.gateway_bin {
-        settings.gateway.clone_from(path);
-    }
-    if let Some(path) = &arguments.worker_bin {
-        settings.worker.clone_from(path);
-    }
-    if let Some(path) = &arguments.logs {
-        settings.logs.clone_from(path);
-    }
+    let mut settings = arguments.pair.settings()?;
     let most = arguments.calls.iter().copied().max().unwrap_or(1);
     // An announced call counts until it ends, and a minute of webhooks is allowed for.
     let announced = if arguments.edge { MOST_ANNOUNCED } else { 0 };
@@ -268,16 +246,10 @@ fn write(arguments: &Arguments, results: &Results) -> anyhow::Result<()> {
     };
     let json = serde_json::to_string_pretty(results)?;
     println!("{table}");
-    match &arguments.json {
-        Some(path) => {
-            std::fs::write(path, json).with_context(|| path.display().to_string())?;
-        }
-        None => println!("{json}"),
+    if arguments.pair.json.is_none() {
+        println!("{json}");
     }
-    if let Some(path) = &arguments.markdown {
-        std::fs::write(path, table).with_context(|| path.display().to_string())?;
-    }
-    Ok(())
+    arguments.pair.write(&json, &table)
 }
 
 /// `NAME=VALUE`.
