@@ -3,144 +3,71 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tests::{
     corpus::murmurs,
     line::{after, is_fallback},
-    openai::{Asked, Extent, Mishap, OpenAi, Script, Stage, tone},
+    openai::{Asked, Extent, Mishap, Script, Stage},
     signal,
-    sim::{CallPlan, Verb, decode_mulaw},
-    stack::{Stack, StackPlan, eventually},
-    talk::{Clip, Closed, Phone, recorded, staff},
+    sim::{Verb, decode_mulaw},
+    talk::{Clip, Closed, Desk, Phone, heard, recorded},
 };
 
-/// The stand-in's voice takes so long for a character.
-const CHARACTER: Duration = Duration::from_millis(60);
-/// How long an answer may take to come and to be heard.
+/// How long what is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Silence after which the caller takes an answer as over.
 const PAUSE: Duration = Duration::from_millis(600);
 
-/// An agent, its providers and a caller's way to it.
-struct Desk {
-    stack: Stack,
-    server: OpenAi,
-    plan: CallPlan,
-    /// What the recogniser hears in whatever comes.
-    words: Arc<Mutex<String>>,
-    transcripts: PathBuf,
+/// An agent that says again what it heard, or tells a story; with `more` lines of its table.
+async fn open(name: &str, more: &str) -> Desk {
+    let script = Script {
+        think: Arc::new(|turns| match turns.last().unwrap().text.as_str() {
+            "Tell me a story." => STORY.to_owned(),
+            said => format!("You said {said}"),
+        }),
+        ..Script::default()
+    };
+    let file = format!(
+        r#"
+        [agent.desk]
+        kind = "pipeline"
+        instructions = "Be brief."
+        greeting = "Hello there."
+        apology = "Alas."
+        silence_prompts = ["Still there?"]
+        goodbye = "Bye for now."
+        {more}
+        [agent.desk.speech_to_text]
+        model = "m"
+        timeout_first_ms = 1500
+        [agent.desk.chat]
+        model = "m"
+        timeout_first_ms = 1500
+        [agent.desk.text_to_speech]
+        model = "m"
+        format = "wav"
+        timeout_first_ms = 1500
+        "#
+    );
+    Desk::open(name, &file, script, PAUSE).await
 }
 
-impl Desk {
-    async fn open(name: &str, more: &str) -> Self {
-        let words = Arc::new(Mutex::new(String::new()));
-        let heard = Arc::clone(&words);
-        let script = Script {
-            hear: Arc::new(move |_| heard.lock().unwrap().clone()),
-            think: Arc::new(|turns| match turns.last().unwrap().text.as_str() {
-                "Tell me a story." => STORY.to_owned(),
-                said => format!("You said {said}"),
-            }),
-            say: Arc::new(|text, _| tone(pitch(text), CHARACTER * u32::try_from(text.chars().count()).unwrap())),
-            ..Script::default()
-        };
-        let server = OpenAi::start(script).await.unwrap();
-        let transcripts = std::env::temp_dir().join(format!("tandem-talk-{name}-{}", std::process::id()));
-        let file = format!(
-            r#"
-            [agent.desk]
-            kind = "pipeline"
-            instructions = "Be brief."
-            greeting = "Hello there."
-            apology = "Alas."
-            silence_prompts = ["Still there?"]
-            goodbye = "Bye for now."
-            {more}
-            [agent.desk.speech_to_text]
-            model = "m"
-            timeout_first_ms = 1500
-            [agent.desk.chat]
-            model = "m"
-            timeout_first_ms = 1500
-            [agent.desk.text_to_speech]
-            model = "m"
-            format = "wav"
-            timeout_first_ms = 1500
-            "#
-        );
-        let plan = StackPlan::default()
-            .agents(staff(&file, &server.base()))
-            .worker("TRANSCRIPTS_DIR", transcripts.to_str().unwrap())
-            .gateway("DEFAULT_AGENT", "desk");
-        let stack = Stack::start(plan).await;
-        let plan = stack.call_plan();
-        Self { stack, server, plan, words, transcripts }
-    }
-
-    /// A caller who has heard the greeting.
-    async fn greeted(&self) -> Phone {
-        let mut phone = Phone::dial(&self.plan).await.unwrap();
-        let began = phone.began();
-        phone.until("the greeting", PATIENCE, |log| log.has_answered(began, PAUSE)).await.unwrap();
-        phone
-    }
-
-    /// Says something, in which `words` are understood, and hears what comes of it.
-    async fn say(&self, phone: &mut Phone, clip: &Clip, words: &str) {
-        words.clone_into(&mut self.words.lock().unwrap());
-        let said = phone.say_all(clip).await.unwrap().ended.unwrap();
-        phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
-    }
-
-    /// The newest request for an answer, as roles and texts.
-    fn newest_prompt(&self) -> Vec<(String, String)> {
-        let asked = self.server.asked_for(Stage::Chat);
-        let messages = asked.last().unwrap().fields["messages"].as_array().unwrap();
-        let text = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
-        messages.iter().map(|message| (text(message, "role"), text(message, "content"))).collect()
-    }
-
-    /// The transcript of a call that is over.
-    async fn transcript(&self, call_sid: &str) -> Vec<Value> {
-        let path = self.transcripts.join(format!("{call_sid}.jsonl"));
-        let read = || std::fs::read_to_string(&path).unwrap_or_default();
-        eventually("the transcript is whole", async || read().contains("\"ended\"")).await;
-        read().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    async fn close(self) {
-        self.stack.stop().await;
-        std::fs::remove_dir_all(&self.transcripts).unwrap();
-    }
+/// The newest request for an answer, as roles and texts.
+fn newest_prompt(desk: &Desk) -> Vec<(String, String)> {
+    let text = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
+    desk.newest_prompt().iter().map(|message| (text(message, "role"), text(message, "content"))).collect()
 }
 
 /// Seven seconds and a half.
 const STORY: &str = "Once there was a gateway. Often it was called by people. Others wanted to hear it sing a long song again. \
                      On and on it went.";
 
-/// Each text has a pitch of its own, by its first letter.
-fn pitch(text: &str) -> f64 {
-    let letter = text.chars().next().unwrap_or('A').to_ascii_uppercase();
-    400.0 + 50.0 * f64::from(u32::from(letter).saturating_sub(u32::from('A')).min(25))
-}
-
 /// Milliseconds of a text's pitch in what was heard.
-fn heard_ms(heard: &[i16], text: &str) -> usize {
-    heard.chunks(160).filter(|frame| is_tone(frame, pitch(text))).count() * 20
-}
-
-fn is_tone(frame: &[i16], hz: f64) -> bool {
-    signal::tone_share(frame, hz) > 0.6 && frame.iter().any(|sample| sample.unsigned_abs() > 2000)
-}
-
-fn speech() -> Vec<Clip> {
-    recorded()
+fn heard_ms(samples: &[i16], text: &str) -> usize {
+    heard(samples, text).len() * 20
 }
 
 fn spoken(lines: &[Value], speaker: &str) -> Vec<String> {
@@ -157,11 +84,11 @@ fn recording(asked: &Asked) -> Vec<i16> {
 
 #[tokio::test]
 async fn a_call_of_several_turns_is_heard_and_answered() {
-    let desk = Desk::open("turns", "").await;
-    let (clips, mut phone) = (speech(), desk.greeted().await);
+    let desk = open("turns", "").await;
+    let (clips, mut phone) = (recorded(), desk.greeted().await);
     let said = ["what time is it", "and tomorrow", "thank you"];
     for (clip, words) in clips.iter().zip(said) {
-        desk.say(&mut phone, clip, words).await;
+        desk.ask(&mut phone, clip, words).await;
         // What was asked for was what the caller said, from its beginning to its end.
         let asked = desk.server.asked_for(Stage::Transcription);
         let sent = recording(asked.last().unwrap());
@@ -179,7 +106,7 @@ async fn a_call_of_several_turns_is_heard_and_answered() {
         told("assistant", "You said and tomorrow"),
         told("user", said[2]),
     ];
-    assert_eq!(desk.newest_prompt(), expected);
+    assert_eq!(newest_prompt(&desk), expected);
     phone.hang_up().await;
     let lines = desk.transcript(phone.call_sid()).await;
     assert_eq!(spoken(&lines, "caller"), said);
@@ -191,9 +118,9 @@ async fn a_call_of_several_turns_is_heard_and_answered() {
         assert!(ms("speech_to_text_ms") < ms("first_token_ms") && ms("first_token_ms") < ms("first_audio_ms"));
         assert!(ms("first_sent_ms") >= ms("endpoint_ms").max(ms("first_audio_ms")), "{line}");
     }
-    let heard = decode_mulaw(&phone.into_heard());
+    let samples = decode_mulaw(&phone.into_heard());
     for (text, characters) in [("Hello", 12), ("You", 24 + 21 + 18)] {
-        let (ms, expected) = (heard_ms(&heard, text), characters * 60);
+        let (ms, expected) = (heard_ms(&samples, text), characters * 60);
         assert!(ms.abs_diff(expected) <= 120, "{text}: {ms} of {expected} ms were heard");
     }
     let metrics = desk.stack.worker_metrics().await;
@@ -204,20 +131,20 @@ async fn a_call_of_several_turns_is_heard_and_answered() {
 
 #[tokio::test]
 async fn an_interruption_silences_the_agent_and_the_model_is_told_what_was_heard() {
-    let desk = Desk::open("interruption", "").await;
-    let (clips, mut phone) = (speech(), desk.greeted().await);
-    "Tell me a story.".clone_into(&mut desk.words.lock().unwrap());
+    let desk = open("interruption", "").await;
+    let (clips, mut phone) = (recorded(), desk.greeted().await);
+    desk.understand("Tell me a story.");
     let asked = phone.say_all(&clips[0]).await.unwrap().ended.unwrap();
     phone.until("the story", PATIENCE, |log| log.media_after(asked).is_some()).await.unwrap();
     let before = phone.playout().played;
     phone.wait(Duration::from_millis(2500)).await.unwrap();
-    "stop that".clone_into(&mut desk.words.lock().unwrap());
+    desk.understand("stop that");
     phone.say(&clips[2]);
     phone.until("clear", PATIENCE, |log| !log.clears.is_empty()).await.unwrap();
     let (cleared, heard_ms) = (phone.log().clears[0], (phone.playout().played - before) / 8);
     phone.until("the end", PATIENCE, |log| log.last_word().is_some()).await.unwrap();
     let said = phone.log().last_word().unwrap();
-    phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
+    desk.answered(&mut phone, said).await;
     // Between `clear` and the caller's last word nothing came.
     let first = phone.log().media_after(cleared).unwrap().at;
     assert!(
@@ -227,7 +154,7 @@ async fn an_interruption_silences_the_agent_and_the_model_is_told_what_was_heard
         said.duration_since(first)
     );
     // The model is told what was heard, and no more.
-    let prompt = desk.newest_prompt();
+    let prompt = newest_prompt(&desk);
     let (role, text) = &prompt[prompt.len() - 2];
     assert_eq!((role.as_str(), prompt.last().unwrap().1.as_str()), ("assistant", "stop that"));
     assert!(STORY.starts_with(text.as_str()), "{text:?}");
@@ -240,22 +167,23 @@ async fn an_interruption_silences_the_agent_and_the_model_is_told_what_was_heard
     assert_eq!(cut["text"], text.as_str());
     assert_eq!(spoken(&lines, "agent").last().unwrap(), "You said stop that");
     assert_eq!(desk.stack.worker_metrics().await.of("tandem_worker_barge_ins_total"), Some(1.0));
-    let heard = decode_mulaw(&phone.into_heard());
-    let last = heard.chunks(160).rposition(|frame| is_tone(frame, pitch(STORY))).unwrap();
-    let answer = heard.chunks(160).position(|frame| is_tone(frame, pitch("You"))).unwrap();
-    assert!(answer > last, "nothing of the story is heard in the answer");
+    let samples = decode_mulaw(&phone.into_heard());
+    assert!(
+        heard(&samples, "You")[0] > *heard(&samples, STORY).last().unwrap(),
+        "nothing of the story is heard in the answer"
+    );
     desk.close().await;
 }
 
 #[tokio::test]
 async fn a_murmur_without_words_interrupts_for_a_moment_only() {
-    let desk = Desk::open("murmur", "").await;
-    let (clips, mut phone) = (speech(), desk.greeted().await);
-    "Tell me a story.".clone_into(&mut desk.words.lock().unwrap());
+    let desk = open("murmur", "").await;
+    let (clips, mut phone) = (recorded(), desk.greeted().await);
+    desk.understand("Tell me a story.");
     let asked = phone.say_all(&clips[0]).await.unwrap().ended.unwrap();
     phone.until("the story", PATIENCE, |log| log.media_after(asked).is_some()).await.unwrap();
     phone.wait(Duration::from_millis(1500)).await.unwrap();
-    desk.words.lock().unwrap().clear();
+    desk.understand("");
     // The longest one: "um hum".
     let murmur = murmurs().into_iter().max_by_key(Vec::len).unwrap();
     let said = phone.say_all(&Clip::new(&murmur)).await.unwrap().ended.unwrap();
@@ -278,23 +206,29 @@ async fn a_murmur_without_words_interrupts_for_a_moment_only() {
     desk.close().await;
 }
 
-/// Each mishap at a stage: noticed as what it is, apologised for, and the next turn is answered.
-async fn survives(name: &str, stage: Stage, label: &str, mishaps: &[(Mishap, &str)]) {
-    let desk = Desk::open(name, "").await;
-    let (mut clips, mut phone) = (speech(), desk.greeted().await);
+/// Each mishap at a stage: noticed as what it is, apologised for, and the next turn is answered. Two calls share them.
+async fn survives(name: &str, stage: Stage, label: &str, own: &[(Mishap, &str)]) {
+    let mishaps = [&ANYWHERE, own].concat();
+    let calls = mishaps.chunks(mishaps.len().div_ceil(2)).enumerate();
+    join_all(calls.map(async |(at, some)| survives_in_turn(&format!("{name}-{at}"), stage, label, some).await)).await;
+}
+
+async fn survives_in_turn(name: &str, stage: Stage, label: &str, mishaps: &[(Mishap, &str)]) {
+    let desk = open(name, "").await;
+    let (mut clips, mut phone) = (recorded(), desk.greeted().await);
     clips.sort_by_key(Clip::ms);
     for (at, (mishap, fault)) in mishaps.iter().enumerate() {
         let series = format!("tandem_worker_provider_errors_total{{kind=\"{fault}\",stage=\"{label}\"}}");
         let before = desk.stack.worker_metrics().await.of(&series).unwrap();
         desk.server.upset(stage, mishap.clone(), Extent::Lasting);
         let before_it = sounds(&phone);
-        desk.say(&mut phone, &clips[at % 4], &format!("wrong {at}")).await;
+        desk.ask(&mut phone, &clips[at % 4], &format!("wrong {at}")).await;
         assert!(sounds(&phone) > before_it, "{mishap:?}: no answer at all");
         let after = desk.stack.worker_metrics().await.of(&series).unwrap();
         assert!(after > before, "{mishap:?} is not counted as {series}");
         desk.server.mend(stage);
-        desk.say(&mut phone, &clips[at % 4], &format!("right {at}")).await;
-        assert_eq!(desk.newest_prompt().last().unwrap().1, format!("right {at}"), "{mishap:?}");
+        desk.ask(&mut phone, &clips[at % 4], &format!("right {at}")).await;
+        assert_eq!(newest_prompt(&desk).last().unwrap().1, format!("right {at}"), "{mishap:?}");
     }
     phone.hang_up().await;
     let lines = desk.transcript(phone.call_sid()).await;
@@ -312,50 +246,36 @@ fn sounds(phone: &Phone) -> usize {
     phone.log().media.len()
 }
 
-const LATE: Mishap = Mishap::Slow(Duration::from_secs(4));
+/// What goes wrong at any stage, and what it is counted as.
+const ANYWHERE: [(Mishap, &str); 3] =
+    [(Mishap::Down, "unreachable"), (Mishap::Slow(Duration::from_secs(4)), "timeout"), (Mishap::Html, "malformed")];
 
 #[tokio::test]
 async fn a_recogniser_that_fails_is_apologised_for() {
-    let mishaps = [
-        (Mishap::Down, "unreachable"),
-        (LATE, "timeout"),
-        (Mishap::Html, "malformed"),
-        (Mishap::HalfJson, "malformed"),
-        (Mishap::Nothing, "malformed"),
-    ];
-    survives("recogniser", Stage::Transcription, "speech_to_text", &mishaps).await;
+    let own = [(Mishap::HalfJson, "malformed"), (Mishap::Nothing, "malformed")];
+    survives("recogniser", Stage::Transcription, "speech_to_text", &own).await;
 }
 
 #[tokio::test]
 async fn a_model_that_fails_is_apologised_for() {
-    let mishaps = [
-        (Mishap::Down, "unreachable"),
-        (LATE, "timeout"),
-        (Mishap::Html, "malformed"),
-        (Mishap::HalfJson, "malformed"),
-        (Mishap::Nothing, "malformed"),
-        (Mishap::ErrorMidway, "failed"),
-    ];
-    survives("model", Stage::Chat, "chat", &mishaps).await;
+    let own = [(Mishap::HalfJson, "malformed"), (Mishap::Nothing, "malformed"), (Mishap::ErrorMidway, "failed")];
+    survives("model", Stage::Chat, "chat", &own).await;
 }
 
 #[tokio::test]
 async fn a_voice_that_fails_is_apologised_for() {
-    let mishaps = [
-        (Mishap::Down, "unreachable"),
-        (LATE, "timeout"),
-        (Mishap::Html, "malformed"),
+    let own = [
         (Mishap::Nothing, "empty"),
         (Mishap::WrongRate, "malformed"),
         (Mishap::ErrorText, "malformed"),
         (Mishap::CloseEarly, "unreachable"),
     ];
-    survives("voice", Stage::Speech, "text_to_speech", &mishaps).await;
+    survives("voice", Stage::Speech, "text_to_speech", &own).await;
 }
 
 #[tokio::test]
 async fn who_reaches_an_agent_without_a_voice_hears_words_all_the_same() {
-    let desk = Desk::open("mute", "").await;
+    let desk = open("mute", "").await;
     desk.server.upset(Stage::Speech, Mishap::Down, Extent::Lasting);
     let mut phone = Phone::dial(&desk.plan).await.unwrap();
     phone.until("the end", PATIENCE, |log| log.closed.is_some()).await.unwrap();
@@ -367,7 +287,7 @@ async fn who_reaches_an_agent_without_a_voice_hears_words_all_the_same() {
 
 #[tokio::test]
 async fn who_says_nothing_is_asked_once_and_then_hears_goodbye() {
-    let desk = Desk::open("silence", "[agent.desk.turn]\nsilence_prompt_ms = 1200").await;
+    let desk = open("silence", "[agent.desk.turn]\nsilence_prompt_ms = 1200").await;
     let mut phone = Phone::dial(&desk.plan).await.unwrap();
     phone.until("the end", PATIENCE, |log| log.closed.is_some()).await.unwrap();
     assert_eq!(phone.log().closed, Some(Closed(Some(1000))));
@@ -375,9 +295,9 @@ async fn who_says_nothing_is_asked_once_and_then_hears_goodbye() {
     let lines = desk.transcript(phone.call_sid()).await;
     assert_eq!(spoken(&lines, "agent"), ["Hello there.", "Still there?", "Bye for now."]);
     assert_eq!(lines.last().unwrap()["event"], "ended");
-    let heard = decode_mulaw(&phone.into_heard());
+    let samples = decode_mulaw(&phone.into_heard());
     for text in ["Hello there.", "Still there?", "Bye for now."] {
-        let (ms, expected) = (heard_ms(&heard, text), text.len() * 60);
+        let (ms, expected) = (heard_ms(&samples, text), text.len() * 60);
         assert!(ms.abs_diff(expected) <= 60, "{text}: {ms} of {expected} ms were heard");
     }
     desk.close().await;

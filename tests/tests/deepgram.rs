@@ -16,6 +16,7 @@ use audio_worker::{
     },
 };
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tests::{
     deepgram::{Deepgram, Mishap},
     openai::{OpenAi, Script, Stage, tone},
@@ -342,7 +343,7 @@ impl Desk {
 
 #[tokio::test]
 async fn a_call_whose_words_come_while_they_are_said_is_answered() {
-    for more in ["", "endpoint = \"provider\""] {
+    let calls = ["", "endpoint = \"provider\""].map(async |more| {
         let desk = Desk::open(more).await;
         let mut phone = desk.greeted().await;
         for (clip, words) in ["What time is it?", "And tomorrow?", "Thank you."].into_iter().enumerate() {
@@ -352,7 +353,8 @@ async fn a_call_whose_words_come_while_they_are_said_is_answered() {
         assert_eq!(sessions.len(), 1, "one session for the whole call, and no recording");
         assert_eq!(sessions[0].asked("language"), ["en-US"]);
         desk.close(phone).await;
-    }
+    });
+    join_all(calls).await;
 }
 
 #[tokio::test]
@@ -417,12 +419,13 @@ async fn one_who_takes_all_and_says_nothing_is_not_believed() {
 
 #[tokio::test]
 async fn final_words_that_come_late_or_never_are_not_waited_for() {
-    for mishap in [Mishap::FinalizesAfter(Duration::from_secs(2)), Mishap::NeverFinalizes] {
+    let calls = [Mishap::FinalizesAfter(Duration::from_secs(2)), Mishap::NeverFinalizes].map(async |mishap| {
         let desk = Desk::open("endpointing_ms = 5000").await;
         desk.deepgram.upset(mishap);
         let mut phone = desk.greeted().await;
         // What was understood until then: the stand-in leaves the last word to the end.
         assert_eq!(desk.say(&mut phone, 0, "What time is it?").await, "What time is");
         desk.close(phone).await;
-    }
+    });
+    join_all(calls).await;
 }

@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +19,7 @@ use tests::{
     openai::{Extent, Mishap, OpenAi, Script, Stage, tone},
     sim::CallPlan,
     stack::{Stack, StackPlan, eventually},
-    talk::{Clip, Phone, recorded, staff},
+    talk::{Clip, Phone, Transcripts, recorded, staff},
 };
 use tokio::{
     net::TcpSocket,
@@ -55,7 +54,7 @@ struct Desk {
     label: &'static str,
     /// Where the first is said to be.
     host: String,
-    transcripts: PathBuf,
+    transcripts: Transcripts,
     /// Where nobody listens.
     _refusing_port: Option<TcpSocket>,
     _seat: SemaphorePermit<'static>,
@@ -104,13 +103,12 @@ impl Desk {
             "[agent.desk]\nkind = \"pipeline\"\ninstructions = \"x\"\ngreeting = \"Hello there.\"\napology = \"Alas.\"\n{}",
             stages.concat()
         );
-        let transcripts = std::env::temp_dir().join(format!("tandem-failing-{name}-{}", std::process::id()));
+        let transcripts = Transcripts::of_test(&format!("failing-{name}"));
         let plan = StackPlan::default()
             .agents(staff(&file, &others.base()))
-            .worker("TRANSCRIPTS_DIR", transcripts.to_str().unwrap())
             .gateway("API_TOKENS", TOKEN)
             .gateway("DEFAULT_AGENT", "desk");
-        let stack = Stack::start(plan).await;
+        let stack = Stack::start(transcripts.kept_by(plan)).await;
         let host = format!("{}:{}", base.host_str().unwrap(), base.port().unwrap());
         Self {
             plan: stack.call_plan(),
@@ -143,10 +141,7 @@ impl Desk {
     /// Hangs up; the transcript.
     async fn hang_up(&self, mut phone: Phone) -> Vec<Value> {
         phone.hang_up().await;
-        let path = self.transcripts.join(format!("{}.jsonl", phone.call_sid()));
-        let read = || std::fs::read_to_string(&path).unwrap_or_default();
-        eventually("the transcript is whole", async || read().contains("\"ended\"")).await;
-        read().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.transcripts.of_call(phone.call_sid()).await
     }
 
     async fn is_left_alone(&self) -> bool {
@@ -160,7 +155,6 @@ impl Desk {
 
     async fn close(self) {
         self.stack.stop().await;
-        std::fs::remove_dir_all(&self.transcripts).unwrap();
     }
 }
 

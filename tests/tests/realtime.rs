@@ -5,8 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use json_schema::Document;
 use serde_json::{Value, json};
 use tests::{
@@ -16,8 +17,8 @@ use tests::{
     shop::Shop,
     signal,
     sim::{CallPlan, Verb, decode_mulaw},
-    stack::{Stack, StackPlan, eventually},
-    talk::{Clip, Phone, recorded, staff},
+    stack::{Stack, StackPlan},
+    talk::{Clip, Phone, Transcripts, recorded, staff},
 };
 use url::Url;
 
@@ -34,7 +35,7 @@ struct Desk {
     stack: Stack,
     server: RealtimeServer,
     plan: CallPlan,
-    transcripts: PathBuf,
+    transcripts: Transcripts,
 }
 
 impl Desk {
@@ -45,17 +46,14 @@ impl Desk {
 
     async fn with_voice(name: &str, more: &str, script: Script, base: &Url) -> Self {
         let server = RealtimeServer::start(script).await.unwrap();
-        let transcripts = std::env::temp_dir().join(format!("tandem-realtime-{name}-{}", std::process::id()));
+        let transcripts = Transcripts::of_test(&format!("realtime-{name}"));
         let file = format!(
             "[agent.desk]\nkind = \"realtime\"\nurl = \"{}\"\nmodel = \"m\"\ntranscribe = \"t\"\n\
              instructions = \"Be brief.\"\ngreeting = \"Hello there.\"\n{more}",
             server.url()
         );
-        let plan = StackPlan::default()
-            .agents(staff(&file, base))
-            .worker("TRANSCRIPTS_DIR", transcripts.to_str().unwrap())
-            .gateway("DEFAULT_AGENT", "desk");
-        let stack = Stack::start(plan).await;
+        let plan = StackPlan::default().agents(staff(&file, base)).gateway("DEFAULT_AGENT", "desk");
+        let stack = Stack::start(transcripts.kept_by(plan)).await;
         let plan = stack.call_plan();
         Self { stack, server, plan, transcripts }
     }
@@ -95,10 +93,7 @@ impl Desk {
     }
 
     async fn lines(&self, call_sid: &str) -> Vec<Value> {
-        let path = self.transcripts.join(format!("{call_sid}.jsonl"));
-        let read = || std::fs::read_to_string(&path).unwrap_or_default();
-        eventually("the transcript is whole", async || read().contains("\"ended\"")).await;
-        read().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.transcripts.of_call(call_sid).await
     }
 
     /// Ends it all; every session was as published.
@@ -110,7 +105,6 @@ impl Desk {
             is_published("RealtimeServerEvent", &session.sent);
         }
         self.stack.stop().await;
-        std::fs::remove_dir_all(&self.transcripts).unwrap_or_default();
         seen
     }
 }
@@ -300,14 +294,15 @@ async fn an_answer_that_was_lost_is_asked_for_again() {
 
 #[tokio::test]
 async fn who_has_no_model_hears_so() {
-    for (name, mishap, sessions) in [
+    let cases = [
         ("refused", Mishap::Refused(401), 1),
         ("closed", Mishap::Closed(3000), 1),
         ("busy", Mishap::Refused(503), 2),
         ("mute", Mishap::Mute, 2),
         ("garbage", Mishap::Garbage, 2),
         ("html", Mishap::Refused(599), 0),
-    ] {
+    ];
+    let calls = cases.map(async |(name, mishap, sessions)| {
         let script = Script { mishaps: vec![mishap; 2], ..saying("", Vec::new()) };
         let desk = Desk::open(name, "timeout_first_ms = 1500\n", script).await;
         let (phone, verbs) = desk.ended().await;
@@ -315,7 +310,8 @@ async fn who_has_no_model_hears_so() {
         assert!(phone.log().media.is_empty(), "{name}");
         let seen = desk.close().await;
         assert_eq!(seen.len(), sessions, "{name}");
-    }
+    });
+    join_all(calls).await;
 }
 
 #[tokio::test]

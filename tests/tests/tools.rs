@@ -3,163 +3,92 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tests::{
     line::after,
-    openai::{Call, OpenAi, Script, Stage, tone},
+    openai::{Call, Script, Stage},
     shop::Shop,
     signal,
-    sim::{CallPlan, Verb, decode_mulaw},
-    stack::{Stack, StackPlan, eventually},
-    talk::{Clip, Phone, paused, recorded, staff},
+    sim::{Verb, decode_mulaw},
+    talk::{self, Clip, Desk, paused, recorded},
 };
 
-/// The stand-in's voice takes so long for a character.
-const CHARACTER: Duration = Duration::from_millis(60);
-/// How long an answer may take to come and to be heard.
+/// How long what is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Silence after which the caller takes an answer as over: longer than the shop takes.
 const PAUSE: Duration = Duration::from_millis(1500);
 
-/// An agent with tools, its providers and a caller's way to it.
-struct Desk {
-    stack: Stack,
-    server: OpenAi,
-    plan: CallPlan,
-    words: Arc<Mutex<String>>,
-    transcripts: PathBuf,
-}
-
-impl Desk {
-    async fn open(name: &str, shop: &Shop) -> Self {
-        let words = Arc::new(Mutex::new(String::new()));
-        let heard = Arc::clone(&words);
-        let script = Script {
-            hear: Arc::new(move |_| heard.lock().unwrap().clone()),
-            think: Arc::new(|turns| {
-                let last = turns.last().unwrap();
-                let result: Value = serde_json::from_str(&last.text).unwrap_or_default();
-                match (last.role.as_str(), last.text.as_str()) {
-                    ("tool", _) if result["state"].is_string() => {
-                        format!("It was {}.", result["state"].as_str().unwrap())
-                    }
-                    ("tool", _) if !result["error"].is_null() => "No luck today, sorry.".to_owned(),
-                    ("tool", _) => "All is done.".to_owned(),
-                    (_, "Goodbye") => "So long, farewell.".to_owned(),
-                    (_, "Sales") => "Putting you through.".to_owned(),
-                    (_, "Menu") => "Pressing one.".to_owned(),
-                    (..) => String::new(),
+/// An agent with tools.
+async fn open(name: &str, shop: &Shop) -> Desk {
+    let script = Script {
+        think: Arc::new(|turns| {
+            let last = turns.last().unwrap();
+            let result: Value = serde_json::from_str(&last.text).unwrap_or_default();
+            match (last.role.as_str(), last.text.as_str()) {
+                ("tool", _) if result["state"].is_string() => {
+                    format!("It was {}.", result["state"].as_str().unwrap())
                 }
-            }),
-            want: Arc::new(|turns| {
-                let last = turns.last().unwrap();
-                match (last.role.as_str(), last.text.as_str()) {
-                    ("user", "Order") => vec![Call::new("order_status", &json!({"order_id": "A 7"}))],
-                    ("user", "Book") => vec![Call::new("book", &json!({"persons": 2}))],
-                    ("user", "Goodbye") => vec![Call::new("hang_up", &json!({"reason": "finished"}))],
-                    ("user", "Sales") => vec![Call::new("transfer", &json!({"to": "sales"}))],
-                    ("user", "Menu") => vec![Call::new("send_digits", &json!({"digits": "159#"}))],
-                    ("user", "Fraud") => vec![Call::new("transfer", &json!({"to": "+19005550100"}))],
-                    (..) => Vec::new(),
-                }
-            }),
-            say: Arc::new(|text, _| tone(pitch(text), CHARACTER * u32::try_from(text.chars().count()).unwrap())),
-            ..Script::default()
-        };
-        let server = OpenAi::start(script).await.unwrap();
-        let transcripts = std::env::temp_dir().join(format!("tandem-tools-{name}-{}", std::process::id()));
-        let file = format!(
-            r#"
-            [agent.desk]
-            kind = "pipeline"
-            instructions = "Be brief."
-            greeting = "Hello there."
-            tools = ["hang_up", "transfer", "send_digits", "order_status", "book"]
-            transfer_to = {{ sales = "+15550123" }}
-            [agent.desk.speech_to_text]
-            model = "m"
-            [agent.desk.chat]
-            model = "m"
-            [agent.desk.text_to_speech]
-            model = "m"
-            format = "wav"
-            [tool.order_status]
-            description = "Looks an order up."
-            url = "http://127.0.0.1:{port}/orders/{{order_id}}"
-            headers = {{ X-Kind = "test" }}
-            share = ["call_id", "from"]
-            filler = "One moment."
-            safe = true
-            parameters = '{{"type": "object", "properties": {{"order_id": {{"type": "string"}}}}, "required": ["order_id"]}}'
-            [tool.book]
-            description = "Books a table."
-            url = "http://127.0.0.1:{port}/tables"
-            method = "POST"
-            parameters = '{{"type": "object", "properties": {{"persons": {{"type": "integer"}}}}}}'
-            "#,
-            port = shop.port()
-        );
-        let plan = StackPlan::default()
-            .agents(staff(&file, &server.base()))
-            .worker("TRANSCRIPTS_DIR", transcripts.to_str().unwrap())
-            .gateway("DEFAULT_AGENT", "desk");
-        let stack = Stack::start(plan).await;
-        let plan = stack.call_plan();
-        Self { stack, server, plan, words, transcripts }
-    }
-
-    /// A caller who has heard the greeting.
-    async fn greeted(&self) -> Phone {
-        let mut phone = Phone::dial(&self.plan).await.unwrap();
-        let began = phone.began();
-        phone.until("the greeting", PATIENCE, |log| log.has_answered(began, PAUSE)).await.unwrap();
-        phone
-    }
-
-    /// Says something, in which `words` are understood.
-    async fn say(&self, phone: &mut Phone, clip: &Clip, words: &str) -> tokio::time::Instant {
-        words.clone_into(&mut self.words.lock().unwrap());
-        phone.say_all(clip).await.unwrap().ended.unwrap()
-    }
-
-    /// The newest request for an answer.
-    fn newest_prompt(&self) -> Vec<Value> {
-        self.server.asked_for(Stage::Chat).last().unwrap().fields["messages"].as_array().unwrap().clone()
-    }
-
-    /// The transcript of a call that is over.
-    async fn transcript(&self, call_sid: &str) -> Vec<Value> {
-        let path = self.transcripts.join(format!("{call_sid}.jsonl"));
-        let read = || std::fs::read_to_string(&path).unwrap_or_default();
-        eventually("the transcript is whole", async || read().contains("\"ended\"")).await;
-        read().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    async fn close(self) {
-        self.stack.stop().await;
-        std::fs::remove_dir_all(&self.transcripts).unwrap();
-    }
-}
-
-/// Each text has a pitch of its own, by its first letter.
-fn pitch(text: &str) -> f64 {
-    let letter = text.chars().next().unwrap_or('A').to_ascii_uppercase();
-    400.0 + 50.0 * f64::from(u32::from(letter).saturating_sub(u32::from('A')).min(25))
+                ("tool", _) if !result["error"].is_null() => "No luck today, sorry.".to_owned(),
+                ("tool", _) => "All is done.".to_owned(),
+                (_, "Goodbye") => "So long, farewell.".to_owned(),
+                (_, "Sales") => "Putting you through.".to_owned(),
+                (_, "Menu") => "Pressing one.".to_owned(),
+                (..) => String::new(),
+            }
+        }),
+        want: Arc::new(|turns| {
+            let last = turns.last().unwrap();
+            match (last.role.as_str(), last.text.as_str()) {
+                ("user", "Order") => vec![Call::new("order_status", &json!({"order_id": "A 7"}))],
+                ("user", "Book") => vec![Call::new("book", &json!({"persons": 2}))],
+                ("user", "Goodbye") => vec![Call::new("hang_up", &json!({"reason": "finished"}))],
+                ("user", "Sales") => vec![Call::new("transfer", &json!({"to": "sales"}))],
+                ("user", "Menu") => vec![Call::new("send_digits", &json!({"digits": "159#"}))],
+                ("user", "Fraud") => vec![Call::new("transfer", &json!({"to": "+19005550100"}))],
+                (..) => Vec::new(),
+            }
+        }),
+        ..Script::default()
+    };
+    let file = format!(
+        r#"
+        [agent.desk]
+        kind = "pipeline"
+        instructions = "Be brief."
+        greeting = "Hello there."
+        tools = ["hang_up", "transfer", "send_digits", "order_status", "book"]
+        transfer_to = {{ sales = "+15550123" }}
+        [agent.desk.speech_to_text]
+        model = "m"
+        [agent.desk.chat]
+        model = "m"
+        [agent.desk.text_to_speech]
+        model = "m"
+        format = "wav"
+        [tool.order_status]
+        description = "Looks an order up."
+        url = "http://127.0.0.1:{port}/orders/{{order_id}}"
+        headers = {{ X-Kind = "test" }}
+        share = ["call_id", "from"]
+        filler = "One moment."
+        safe = true
+        parameters = '{{"type": "object", "properties": {{"order_id": {{"type": "string"}}}}, "required": ["order_id"]}}'
+        [tool.book]
+        description = "Books a table."
+        url = "http://127.0.0.1:{port}/tables"
+        method = "POST"
+        parameters = '{{"type": "object", "properties": {{"persons": {{"type": "integer"}}}}}}'
+        "#,
+        port = shop.port()
+    );
+    Desk::open(&format!("tools-{name}"), &file, script, PAUSE).await
 }
 
 /// Where a text's pitch was heard first and last, in ms, and for how long.
 fn heard(samples: &[i16], text: &str) -> (usize, usize, usize) {
-    let is_tone = |frame: &[i16]| {
-        signal::tone_share(frame, pitch(text)) > 0.6 && frame.iter().any(|sample| sample.unsigned_abs() > 2000)
-    };
-    let found: Vec<usize> =
-        samples.chunks(160).enumerate().filter(|(_, frame)| is_tone(frame)).map(|(at, _)| at * 20).collect();
+    let found = talk::heard(samples, text);
     assert!(!found.is_empty(), "{text} was not heard");
     (found[0], found[found.len() - 1], found.len() * 20)
 }
@@ -171,10 +100,10 @@ fn clip() -> Clip {
 #[tokio::test]
 async fn a_function_is_asked_while_the_caller_hears_its_filler_and_then_the_answer() {
     let shop = Shop::open(200, r#"{"state": "sent"}"#, Duration::from_millis(1200)).await.unwrap();
-    let desk = Desk::open("function", &shop).await;
+    let desk = open("function", &shop).await;
     let mut phone = desk.greeted().await;
     let said = desk.say(&mut phone, &clip(), "Order").await;
-    phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
+    desk.answered(&mut phone, said).await;
     let asked = shop.asked();
     let last = asked.last().unwrap();
     assert_eq!(last.target, "GET /orders/A%207");
@@ -193,7 +122,7 @@ async fn a_function_is_asked_while_the_caller_hears_its_filler_and_then_the_answ
     // It stays in what the model is told later.
     let said = desk.say(&mut phone, &clip(), "Thanks").await;
     desk.server.change(|script| script.think = Arc::new(|_| "You are welcome.".to_owned()));
-    phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
+    desk.answered(&mut phone, said).await;
     let roles: Vec<Value> = desk.newest_prompt().iter().map(|message| message["role"].clone()).collect();
     assert_eq!(roles, ["system", "assistant", "user", "assistant", "tool", "assistant", "user"]);
     phone.hang_up().await;
@@ -216,11 +145,11 @@ async fn a_function_is_asked_while_the_caller_hears_its_filler_and_then_the_answ
 #[tokio::test]
 async fn a_function_that_fails_is_told_to_the_model_and_the_call_goes_on() {
     let shop = Shop::open(500, r#"{"detail": "no table free"}"#, Duration::ZERO).await.unwrap();
-    let desk = Desk::open("failure", &shop).await;
+    let desk = open("failure", &shop).await;
     let mut phone = desk.greeted().await;
     for (words, message) in [("Book", "no table free"), ("Fraud", "must be one of [\\\"sales\\\"]")] {
         let said = desk.say(&mut phone, &clip(), words).await;
-        phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
+        desk.answered(&mut phone, said).await;
         let prompt = desk.newest_prompt();
         let result = prompt.last().unwrap()["content"].as_str().unwrap();
         assert!(result.contains("\"error\"") && result.contains(message), "{result}");
@@ -240,11 +169,11 @@ async fn a_function_that_fails_is_told_to_the_model_and_the_call_goes_on() {
 #[tokio::test]
 async fn a_caller_who_pauses_has_nothing_done_twice() {
     let shop = Shop::open(200, r#"{"booked": true}"#, Duration::ZERO).await.unwrap();
-    let desk = Desk::open("guess", &shop).await;
+    let desk = open("guess", &shop).await;
     let mut phone = desk.greeted().await;
     // Long enough for a guess, too short for the end of a turn.
     let said = desk.say(&mut phone, &paused(&recorded(), 0, 320), "Book").await;
-    phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
+    desk.answered(&mut phone, said).await;
     let asked = desk.server.asked_for(Stage::Chat);
     let wanted =
         asked.iter().filter(|asked| asked.fields["messages"].as_array().unwrap().last().unwrap()["content"] == "Book");
@@ -258,7 +187,7 @@ async fn a_caller_who_pauses_has_nothing_done_twice() {
 #[tokio::test]
 async fn a_model_hangs_up_after_its_words_were_heard() {
     let shop = Shop::open(200, "{}", Duration::ZERO).await.unwrap();
-    let desk = Desk::open("hang-up", &shop).await;
+    let desk = open("hang-up", &shop).await;
     let mut phone = desk.greeted().await;
     desk.say(&mut phone, &clip(), "Goodbye").await;
     phone.until("the end", PATIENCE, |log| log.closed.is_some()).await.unwrap();
@@ -272,7 +201,7 @@ async fn a_model_hangs_up_after_its_words_were_heard() {
 #[tokio::test]
 async fn a_model_transfers_by_name() {
     let shop = Shop::open(200, "{}", Duration::ZERO).await.unwrap();
-    let desk = Desk::open("transfer", &shop).await;
+    let desk = open("transfer", &shop).await;
     let mut phone = desk.greeted().await;
     desk.say(&mut phone, &clip(), "Sales").await;
     phone.until("the end", PATIENCE, |log| log.closed.is_some()).await.unwrap();
@@ -286,10 +215,10 @@ async fn a_model_transfers_by_name() {
 #[tokio::test]
 async fn a_model_presses_keys_between_its_words() {
     let shop = Shop::open(200, "{}", Duration::ZERO).await.unwrap();
-    let desk = Desk::open("digits", &shop).await;
+    let desk = open("digits", &shop).await;
     let mut phone = desk.greeted().await;
     let said = desk.say(&mut phone, &clip(), "Menu").await;
-    phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
+    desk.answered(&mut phone, said).await;
     phone.hang_up().await;
     let samples = decode_mulaw(&phone.into_heard());
     let (before, then) = (heard(&samples, "Pressing one."), heard(&samples, "All is done."));
