@@ -35,6 +35,7 @@ pub mod place;
 mod question;
 mod recording;
 mod sse;
+pub(crate) mod visits;
 mod voice_body;
 mod wav;
 pub mod websocket;

@@ -10,8 +10,10 @@ use crate::{
     turn::{EndReason, Stats, ToGateway},
 };
 
+mod reported;
 mod turns;
 
+pub(crate) use reported::ReportedTurns;
 pub(crate) use turns::{TurnSpans, TurnStage};
 
 /// Utterances of one conversation that have a span; the others are only counted.

@@ -12,11 +12,10 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use telemetry::traces::TraceContext;
 use tokio::time::Sleep;
 
 use super::{
-    Act, Agent, AgentStats, CannotSay, Heard, Opening, Report, Speaker, Stage, ToolReport,
+    Act, Agent, AgentStats, CannotSay, Heard, Opening, Report, Stage, ToolReport,
     text::Text,
     tools::{About, Deed, Outcome, Toolbox},
 };
@@ -25,8 +24,8 @@ use crate::{
     conversation::now,
     dsp::{ResampleError, SampleRate, mulaw},
     ears::{self, Ears, echo::EchoGuard},
-    provider::{Sound, Streaming, TextToSpeech, http::Client, meter::Meter},
-    traces::TurnSpans,
+    provider::{Sound, Streaming, TextToSpeech, http::Client, meter::Meter, place::Place, visits::Visits},
+    traces::{ReportedTurns, TurnStage},
     turn_taking,
 };
 
@@ -48,9 +47,6 @@ use settings::{Detection, Model};
 /// Without a deadline the sleep is set as far away.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// Turns of one conversation that have a span.
-const MAX_TRACED: u32 = 1000;
-
 /// What all calls of one agent share.
 #[derive(Debug)]
 pub struct Persona {
@@ -58,6 +54,8 @@ pub struct Persona {
     pub client: Client,
     /// Where the model is.
     pub server: Server,
+    /// Its breaker is there.
+    pub place: Arc<Place>,
     /// How it is asked.
     pub model: Model,
     /// How long it may be silent when something is expected of it.
@@ -95,6 +93,7 @@ pub struct Realtime {
     about: About,
     session: Session,
     line: Line,
+    visits: Visits,
     ears: Ears,
     echo: EchoGuard,
     meter: Meter,
@@ -103,10 +102,7 @@ pub struct Realtime {
     voice: Option<Streaming<Sound>>,
     working: Vec<Working>,
     pcm: Vec<i16>,
-    trace: Option<TraceContext>,
-    /// Turns that may still be traced.
-    traceable: u32,
-    spans: Option<TurnSpans>,
+    spans: ReportedTurns,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -151,6 +147,7 @@ impl Realtime {
             about: About::from(opening),
             session: Session::new(script, persona.model.clone(), now())?,
             line: Line::new(),
+            visits: Visits::at(Arc::clone(&persona.place)),
             ears: Ears::new(ears::turn_detector()),
             echo: EchoGuard::default(),
             meter: opening.meter.clone(),
@@ -158,9 +155,7 @@ impl Realtime {
             voice: None,
             working: Vec::new(),
             pcm: Vec::new(),
-            trace: opening.trace,
-            traceable: MAX_TRACED,
-            spans: None,
+            spans: ReportedTurns::below(opening.trace, TurnStage::SpeechToText),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             persona,
         })
@@ -170,7 +165,10 @@ impl Realtime {
     fn carry_out(&mut self) -> Option<Act> {
         while let Some(output) = self.session.poll() {
             match output {
-                Output::Open => self.line.open(&self.persona.server, &self.persona.client),
+                Output::Open if self.visits.begin(now()) => self.line.open(&self.persona.server, &self.persona.client),
+                Output::Open => self.session.handle(Input::LeftAlone, now()),
+                Output::Well => self.visits.well(),
+                Output::Ill(error) => self.visits.failed(&error, now()),
                 Output::Close => self.line.close(),
                 Output::Send(text) => self.line.send(text),
                 Output::Speak(text) => {
@@ -187,7 +185,9 @@ impl Realtime {
                 }
                 Output::Cost(cost) => self.meter.add(Stage::Realtime, Provider::OpenAi.name(), &cost),
                 Output::Act(act) => {
-                    self.trace(&act);
+                    if let Act::Report(report) = &act {
+                        self.spans.watch(report);
+                    }
                     return Some(act);
                 }
             }
@@ -224,9 +224,6 @@ impl Realtime {
         let is_known = self.persona.tools.specs().iter().any(|tool| tool.name == name);
         let name = if is_known { name } else { "" };
         let report = ToolReport { name: name.to_owned(), took, verdict: outcome.verdict() };
-        if let Some(spans) = &self.spans {
-            spans.called(&report);
-        }
         self.session.report_tool(report);
         let answer = outcome.told().to_owned();
         let deed = match outcome {
@@ -291,44 +288,6 @@ impl Realtime {
             None => {
                 self.ears.gap(gap_ms, &mut each);
             }
-        }
-    }
-
-    /// What is told of a turn is also its span.
-    fn trace(&mut self, act: &Act) {
-        match act {
-            Act::Report(Report::Speech { began: false }) if self.traceable > 0 => {
-                if let Some(spans) = self.spans.take() {
-                    spans.forgotten();
-                }
-                self.spans = self.trace.map(TurnSpans::begin);
-                self.traceable -= u32::from(self.spans.is_some());
-            }
-            Act::Report(Report::Turn(turn)) => {
-                if let Some(spans) = &mut self.spans {
-                    spans.answered(turn);
-                }
-            }
-            Act::Report(Report::Said { by: Speaker::Agent, interrupted, .. }) => {
-                if let Some(spans) = self.spans.take() {
-                    spans.played(*interrupted);
-                }
-            }
-            Act::Report(Report::Fault { .. }) => {
-                if let Some(spans) = &self.spans {
-                    spans.failed();
-                }
-            }
-            Act::Report(_)
-            | Act::Speak(_)
-            | Act::Forward(_)
-            | Act::EndUtterance
-            | Act::Interrupt
-            | Act::Continue
-            | Act::PlayDigits { .. }
-            | Act::Hangup { .. }
-            | Act::Transfer { .. }
-            | Act::Fail { .. } => {}
         }
     }
 }

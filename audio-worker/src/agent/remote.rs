@@ -22,7 +22,7 @@ use crate::{
     agents_file::{InterruptBy, RemoteFormat, RemoteSettings},
     conversation::now,
     dsp::SampleRate,
-    provider::{Fault, Sound, SpeechToText, Streaming, TextToSpeech},
+    provider::{Fault, Sound, SpeechToText, Streaming, TextToSpeech, place::Place, visits::Visits},
 };
 
 mod audio;
@@ -47,24 +47,28 @@ pub(super) struct Service {
     name: String,
     language: String,
     settings: RemoteSettings,
+    place: Arc<Place>,
     link: Link,
     recogniser: Option<Arc<dyn SpeechToText>>,
     voice: Option<Arc<dyn TextToSpeech>>,
 }
 
 impl Service {
-    /// The service of `settings` under its agent's name and language; stages are there when the settings have them.
+    /// The service of `settings` at its place, under its agent's name and language; stages are there when the settings have
+    /// them.
     ///
     /// # Errors
     /// What is wrong with its address or its token.
     pub(super) fn new(
         (name, language): (&str, &str),
         settings: RemoteSettings,
+        place: Arc<Place>,
         recogniser: Option<Arc<dyn SpeechToText>>,
         voice: Option<Arc<dyn TextToSpeech>>,
     ) -> Result<Self, String> {
         let link = Link::new(&settings.url, settings.token.as_ref(), settings.connect_limit)?;
-        Ok(Self { name: name.to_owned(), language: language.to_owned(), settings, link, recogniser, voice })
+        let (name, language) = (name.to_owned(), language.to_owned());
+        Ok(Self { name, language, settings, place, link, recogniser, voice })
     }
 }
 
@@ -76,6 +80,7 @@ pub(super) struct Remote {
     trace: Option<TraceContext>,
     start: Option<ConverseRequest>,
     stream: Stream,
+    visits: Visits,
     told: Option<mpsc::Sender<ConverseRequest>>,
     /// What the agent is told once it is ready; audio beyond the bound is forgotten, the oldest first.
     waiting: VecDeque<ConverseRequest>,
@@ -127,6 +132,7 @@ impl Remote {
             trace: opening.trace,
             start: Some(wire::start(opening, &service.name, &service.language, settings)),
             stream: Stream::Over,
+            visits: Visits::at(Arc::clone(&service.place)),
             told: None,
             waiting: VecDeque::new(),
             is_ready: false,

@@ -110,6 +110,7 @@ fn speaking(settings: &RealtimeSettings, language: &str, client: &Client) -> Res
     Ok(Arc::new(realtime::Persona {
         client: client.clone(),
         server: server.map_err(|error| error.to_string())?,
+        place: client.places().at(Stage::Realtime, Provider::OpenAi.name(), &settings.url, settings.key.as_ref()),
         model: settings.model.clone(),
         patience: settings.patience,
         instructions: settings.instructions.clone(),
@@ -165,6 +166,7 @@ fn service(settings: &RemoteSettings, name: &str, language: &str, client: &Clien
     Ok(Arc::new(Service::new(
         (name, language),
         settings.clone(),
+        client.places().at(Stage::Agent, "remote", &settings.url, settings.token.as_ref()),
         recogniser.map(|chain| Arc::new(chain) as Arc<dyn SpeechToText>),
         own_voice(settings.text_to_speech.as_ref(), client).map_err(wrong)?,
     )?))

@@ -11,6 +11,9 @@ const FAULTS: u32 = 3;
 /// How long it stays open at first, and at most: it doubles with each trial that fails.
 const PAUSE: Bounds = Bounds { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
 
+/// The same where nobody stands in: what is left alone there is refused to a caller, and may be well again by then.
+const ALONE_PAUSE: Bounds = Bounds { first: Duration::from_secs(5), longest: Duration::from_secs(10) };
+
 /// The same for a key that is refused: that does not get better by itself.
 const DENIED_PAUSE: Bounds = Bounds { first: Duration::from_secs(60), longest: Duration::from_secs(600) };
 
@@ -22,6 +25,8 @@ pub struct Breaker {
     trials: u64,
     /// Faults so far, whether they changed anything or not.
     faults: u64,
+    /// Nobody stands in for what is there.
+    is_alone: bool,
 }
 
 /// A permission to ask. What becomes of the request is told with it, once.
@@ -72,6 +77,11 @@ struct Bounds {
 }
 
 impl Breaker {
+    /// A breaker of a place where nobody stands in: it stays open for less long.
+    pub fn alone() -> Self {
+        Self { is_alone: true, ..Self::default() }
+    }
+
     /// A permission to ask, unless it is open. After its pause there is one at a time.
     pub fn ask(&mut self, now: Instant) -> Option<Pass> {
         match self.state {
@@ -110,7 +120,11 @@ impl Breaker {
             Fault::Rejected => return if self.is_trial(pass) { self.answered() } else { None },
             Fault::Denied => DENIED_PAUSE,
             Fault::Unreachable | Fault::Timeout | Fault::Busy | Fault::Failed | Fault::Malformed | Fault::Empty => {
-                PAUSE
+                if self.is_alone {
+                    ALONE_PAUSE
+                } else {
+                    PAUSE
+                }
             }
         };
         self.faults += 1;

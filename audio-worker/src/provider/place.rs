@@ -53,7 +53,11 @@ impl Places {
         let host = url.host_str().unwrap_or_default();
         let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let key = key.cloned();
-        let place = Arc::new(Place { stage, family, host, origin, key, breaker: Mutex::default() });
+        let breaker = Mutex::new(match stage {
+            Stage::SpeechToText | Stage::Chat | Stage::TextToSpeech => Breaker::default(),
+            Stage::Realtime | Stage::Agent => Breaker::alone(),
+        });
+        let place = Arc::new(Place { stage, family, host, origin, key, breaker });
         places.push(Arc::downgrade(&place));
         place
     }
@@ -77,14 +81,14 @@ impl Places {
 
 impl Place {
     /// A permission to ask; `None` while it is left alone.
-    pub(super) fn ask(self: &Arc<Self>, now: Instant) -> Option<Asking> {
+    pub(crate) fn ask(self: &Arc<Self>, now: Instant) -> Option<Asking> {
         let mut breaker = self.breaker();
         let pass = breaker.ask(now)?;
         Some(Asking { place: Arc::clone(self), pass, progress: Progress::Asked, faults: breaker.faults() })
     }
 
     /// The same when there is nobody else to ask.
-    pub(super) fn insist(self: &Arc<Self>) -> Asking {
+    pub(crate) fn insist(self: &Arc<Self>) -> Asking {
         let faults = self.breaker().faults();
         Asking { place: Arc::clone(self), pass: Pass::Usual, progress: Progress::Asked, faults }
     }
@@ -121,7 +125,7 @@ impl fmt::Debug for Place {
 
 /// A request that is under way. Dropped, it was given up.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(crate) struct Asking {
     place: Arc<Place>,
     pass: Pass,
     progress: Progress,
@@ -142,7 +146,7 @@ impl Asking {
     }
 
     /// The first piece is there.
-    pub(super) fn answered(&mut self) {
+    pub(crate) fn answered(&mut self) {
         if self.progress == Progress::Asked {
             self.progress = Progress::Answered;
             let change = self.place.breaker().answered();
@@ -151,7 +155,7 @@ impl Asking {
     }
 
     /// All of it is there.
-    pub(super) fn ended(&mut self) {
+    pub(crate) fn ended(&mut self) {
         if std::mem::replace(&mut self.progress, Progress::Settled) != Progress::Settled {
             let change = self.place.breaker().ended();
             self.place.tell(change, None);
@@ -159,7 +163,7 @@ impl Asking {
     }
 
     /// It failed.
-    pub(super) fn failed(&mut self, error: &ProviderError, now: Instant) {
+    pub(crate) fn failed(&mut self, error: &ProviderError, now: Instant) {
         if std::mem::replace(&mut self.progress, Progress::Settled) != Progress::Settled {
             let change = self.place.breaker().failed(self.pass, error.kind, now);
             self.place.tell(change, Some(error));
@@ -168,7 +172,7 @@ impl Asking {
 
     /// Nobody needs it any more, and its first piece may be long ago: that it was well says something only when nothing
     /// has failed at the place meanwhile.
-    pub(super) fn released(&mut self) {
+    pub(crate) fn released(&mut self) {
         if self.progress == Progress::Answered && self.place.breaker().faults() != self.faults {
             self.progress = Progress::Settled;
         }

@@ -13,6 +13,8 @@ pub(crate) enum TurnStage {
     SpeechToText,
     /// The model is asked.
     Chat,
+    /// An agent that is a service of its own was told what the caller said.
+    Agent,
     /// The voice is asked.
     TextToSpeech,
     /// All is there; it is not sure yet that the caller has finished.
@@ -26,6 +28,7 @@ impl TurnStage {
         match self {
             Self::SpeechToText => "speech_to_text",
             Self::Chat => "chat",
+            Self::Agent => "agent",
             Self::TextToSpeech => "text_to_speech",
             Self::Endpoint => "endpoint",
             Self::Playback => "playback",
@@ -46,6 +49,11 @@ pub(crate) struct TurnSpans {
 impl TurnSpans {
     /// A turn that begins with the search for its words, below a conversation that is kept.
     pub(crate) fn begin(conversation: TraceContext) -> Self {
+        Self::begin_at(conversation, TurnStage::SpeechToText)
+    }
+
+    /// The same for one that begins with another stage.
+    pub(crate) fn begin_at(conversation: TraceContext, stage: TurnStage) -> Self {
         let turn = info_span!(
             target: TARGET,
             parent: None,
@@ -61,7 +69,6 @@ impl TurnSpans {
         );
         conversation.adopt(&turn);
         let below = TraceContext::of(&turn);
-        let stage = TurnStage::SpeechToText;
         Self { open: span(below, stage), turn, below, stage }
     }
 

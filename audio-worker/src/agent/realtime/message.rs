@@ -20,6 +20,8 @@ pub(super) enum Input<'a> {
     Text(&'a str),
     /// The socket is gone, or could not be opened.
     Lost(&'a ProviderError),
+    /// There will be no socket now: nobody asks the server for a while, since it failed others.
+    LeftAlone,
     /// The caller's sound, as it came.
     Mulaw(&'a [u8]),
     /// So many ms were left out by the carrier.
@@ -51,6 +53,10 @@ pub(super) enum Output {
     Close,
     /// Send this.
     Send(String),
+    /// The server is there.
+    Well,
+    /// The server failed.
+    Ill(ProviderError),
     /// Act.
     Act(Act),
     /// Say this in a voice of our own.

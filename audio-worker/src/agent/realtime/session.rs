@@ -28,6 +28,7 @@ mod asks;
 mod caller;
 mod costs;
 mod events;
+mod failure;
 mod floor;
 mod turns;
 
@@ -168,6 +169,7 @@ impl Session {
             Input::Opened => self.on_opened(),
             Input::Text(text) => self.on_text(text),
             Input::Lost(error) => self.on_lost(error),
+            Input::LeftAlone => self.on_left_alone(),
             Input::Mulaw(codes) => self.on_mulaw(codes),
             Input::Gap(ms) => self.on_gap(ms),
             Input::Window { voice, echo } => self.on_window(voice, echo),

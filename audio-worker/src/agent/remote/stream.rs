@@ -18,8 +18,9 @@ use super::{
 use crate::{
     agent::{Act, Report, Stage},
     agents_file::RemoteFormat,
+    conversation::now,
     dsp::SampleRate,
-    provider::{Fault, ProviderError},
+    provider::{Fault, ProviderError, visits::LEFT_ALONE},
     status::printable,
 };
 
@@ -44,6 +45,11 @@ pub(super) enum Stream {
 
 impl Remote {
     pub(super) fn dial(&mut self) {
+        // A second try is of the same visit.
+        if !self.is_again && !self.visits.begin(now()) {
+            self.fail(Fault::Unreachable, LEFT_ALONE, None);
+            return;
+        }
         let (told, messages) = mpsc::channel(link::WAITING);
         if let Some(start) = &self.start {
             // An empty channel has room.
@@ -170,6 +176,7 @@ impl Remote {
             return;
         }
         tracing::debug!(agent = self.service.name, service = printable(&ready.name), "an agent's service took a call");
+        self.visits.well();
         self.start = None;
         for message in std::mem::take(&mut self.waiting) {
             self.tell(message);
@@ -195,6 +202,10 @@ impl Remote {
     pub(super) fn fail(&mut self, fault: Fault, what: &str, code: Option<i32>) {
         if self.failing.is_some() || self.is_over {
             return;
+        }
+        // What one call does to an agent that is there, says nothing of the next.
+        if !self.is_ready {
+            self.visits.failed(&ProviderError { kind: fault, detail: what.to_owned() }, now());
         }
         self.acts.push_back(Act::Report(Report::Fault { stage: Stage::Agent, fault, detail: what.to_owned() }));
         self.end(EndReason::Failed, code.unwrap_or_default(), what);

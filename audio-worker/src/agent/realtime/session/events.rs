@@ -13,7 +13,7 @@ use crate::{
         Report, Speaker, Stage,
         realtime::{codec::Downwards, playback::Playback},
     },
-    provider::{Fault, ProviderError, Role},
+    provider::{Fault, ProviderError, Role, visits::LEFT_ALONE},
     turn_taking,
 };
 
@@ -112,7 +112,8 @@ impl Session {
             Event::AllWords { place, words } => self.on_words(&place, &words, true),
             Event::Done(done) => self.on_done(done),
             Event::Failure(failure) => self.on_failure(&failure),
-            Event::Ready | Event::Other => {}
+            Event::Ready => self.out.push_back(Output::Well),
+            Event::Other => {}
         }
     }
 
@@ -238,6 +239,7 @@ impl Session {
         }
         if !done.is_cancelled {
             (self.faults, self.failures) = (0, 0);
+            self.out.push_back(Output::Well);
             self.results.clear();
             if let Link::Open { has_answered, .. } = &mut self.link {
                 *has_answered = true;
@@ -277,6 +279,7 @@ impl Session {
             _ if failure.is_denied() || failure.about == wire::SESSION => {
                 let kind = if failure.is_denied() { Fault::Denied } else { Fault::Rejected };
                 self.fault(kind, &detail, true);
+                self.out.push_back(Output::Ill(ProviderError { kind, detail: detail.clone() }));
                 self.give_up(detail);
             }
             _ if has_failed || (failure.is_servers() && self.response.is_some()) => {
@@ -298,6 +301,7 @@ impl Session {
         self.timing = None;
         self.fault(failure.fault(), &detail, true);
         if failure.is_denied() || self.faults > self.script.max_faults {
+            self.out.push_back(Output::Ill(ProviderError { kind: failure.fault(), detail: detail.clone() }));
             self.give_up(detail);
         } else {
             self.apologise();
@@ -322,6 +326,14 @@ impl Session {
         self.on_lost(&ProviderError { kind: Fault::Timeout, detail });
     }
 
+    /// Nobody asks it now, since it failed others before.
+    pub(super) fn on_left_alone(&mut self) {
+        if self.link == Link::Opening {
+            self.fault(Fault::Unreachable, LEFT_ALONE, false);
+            self.give_up(LEFT_ALONE.to_owned());
+        }
+    }
+
     pub(super) fn on_lost(&mut self, error: &ProviderError) {
         let is_good = match self.link {
             Link::Down | Link::Waiting(_) => return,
@@ -331,6 +343,7 @@ impl Session {
         let is_expired = std::mem::take(&mut self.is_expired);
         if !is_expired {
             self.fault(error.kind, &error.detail, false);
+            self.out.push_back(Output::Ill(error.clone()));
         }
         self.end_open(if is_expired { End::GivenUp } else { End::Failed });
         // What came of the session is said to its end, and belongs to the next one's history from then on.
@@ -362,39 +375,6 @@ impl Session {
             if self.failures >= MAX_FAILURES {
                 self.give_up(error.detail.clone());
             }
-        }
-    }
-}
-
-impl Failure {
-    /// In words for the log.
-    fn told(&self) -> String {
-        let words = [&self.kind, &self.code, &self.param].map(String::as_str);
-        let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
-        format!("the server says {}", if words.is_empty() { "nothing more".to_owned() } else { words.join(", ") })
-    }
-
-    /// The key is wrong, or may not do this.
-    fn is_denied(&self) -> bool {
-        let codes = ["invalid_api_key", "insufficient_quota", "model_not_found", "unauthorized", "permission_denied"];
-        codes.contains(&self.code.as_str())
-            || ["authentication_error", "permission_error"].contains(&self.kind.as_str())
-    }
-
-    /// It is the server's own fault.
-    fn is_servers(&self) -> bool {
-        self.kind.contains("server") || self.kind.contains("internal")
-    }
-
-    fn fault(&self) -> Fault {
-        if self.is_denied() {
-            Fault::Denied
-        } else if self.code.contains("rate_limit") {
-            Fault::Busy
-        } else if self.kind.contains("invalid_request") {
-            Fault::Rejected
-        } else {
-            Fault::Failed
         }
     }
 }

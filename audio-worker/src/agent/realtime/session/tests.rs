@@ -54,6 +54,8 @@ struct Call {
     spoken: Vec<String>,
     calls: Vec<wire::Call>,
     costs: Vec<Cost>,
+    /// How the server did: well, or ill in some way.
+    health: Vec<Option<Fault>>,
     /// Of the utterance that plays: its number, what was given and what was played of it, ms.
     utterance: u64,
     is_playing: bool,
@@ -78,6 +80,7 @@ impl Call {
             spoken: Vec::new(),
             calls: Vec::new(),
             costs: Vec::new(),
+            health: Vec::new(),
             utterance: 0,
             is_playing: false,
             given_ms: 0,
@@ -115,6 +118,8 @@ impl Call {
                     Output::Speak(text) => self.spoken.push(text),
                     Output::Call(call) => self.calls.push(call),
                     Output::Cost(cost) => self.costs.push(cost),
+                    Output::Well => self.health.push(None),
+                    Output::Ill(error) => self.health.push(Some(error.kind)),
                     Output::Hush => {}
                     Output::Act(act) => {
                         if act == Act::Interrupt {
@@ -656,6 +661,36 @@ fn a_server_that_cannot_be_had_is_tried_twice_and_given_up() {
     call.lose(Fault::Denied);
     call.input(Input::Voice(Some(Err(ProviderError { kind: Fault::Failed, detail: String::new() }))));
     assert!(matches!(call.acts.last(), Some(Act::Fail { .. })), "{:?}", call.acts);
+}
+
+#[test]
+fn a_server_that_is_left_alone_is_not_waited_for_and_how_it_does_is_told() {
+    let mut call = Call::new(Script { has_voice: true, ..script() }, model(SERVER));
+    call.input(Input::LeftAlone);
+    assert_eq!((call.spoken.as_slice(), call.faults()), (&["I give up.".to_owned()][..], vec![Fault::Unreachable]));
+    let mut call = Call::new(script(), model(SERVER));
+    call.input(Input::LeftAlone);
+    assert!(matches!(call.acts.last(), Some(Act::Fail { .. })), "{:?}", call.acts);
+    assert!(call.health.is_empty());
+
+    let mut call = Call::open(script(), SERVER);
+    call.respond("r1", 100, "Mine.");
+    call.lose(Fault::Unreachable);
+    assert_eq!(call.health, [None, None, Some(Fault::Unreachable)]);
+    // The end of a session that has lasted is no fault.
+    call.health.clear();
+    call.input(Input::Opened);
+    call.server(json!({"type": "error", "error": {"type": "invalid_request_error", "code": "session_expired"}}));
+    call.lose(Fault::Unreachable);
+    assert!(call.health.is_empty(), "{:?}", call.health);
+    // A single response that fails is none of the place either; too many are.
+    let mut call = Call::open(script(), SERVER);
+    for id in ["r1", "r2", "r3"] {
+        assert_eq!(call.health, [None]);
+        call.begun(id);
+        call.done(id, "failed");
+    }
+    assert_eq!(call.health, [None, Some(Fault::Failed)]);
 }
 
 #[test]
