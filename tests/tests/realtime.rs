@@ -315,6 +315,41 @@ async fn who_has_no_model_hears_so() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_dead_is_left_alone_and_callers_need_not_wait_for_it() {
+    let script = Script { mishaps: vec![Mishap::Mute; 3], ..saying("", Vec::new()) };
+    let desk = Desk::open("dead", "timeout_first_ms = 1000\n", script).await;
+    let place = desk.server.url();
+    let place = format!("{}:{}", place.host_str().unwrap(), place.port().unwrap());
+    let open = format!("tandem_worker_provider_open{{host=\"{place}\",provider=\"openai\",stage=\"realtime\"}}");
+    assert_eq!(desk.stack.worker_metrics().await.of(&open), Some(0.0));
+    // Two tries of the first call and one of the second; its other one is spared.
+    for _ in 0..2 {
+        let (_, verbs) = desk.ended().await;
+        assert!(is_fallback(&verbs), "{verbs:?}");
+    }
+    let metrics = desk.stack.worker_metrics().await;
+    assert_eq!((metrics.of(&open), desk.server.seen().len()), (Some(1.0), 3));
+    let (_, verbs) = desk.ended().await;
+    assert!(is_fallback(&verbs), "{verbs:?}");
+    assert_eq!(desk.server.seen().len(), 3, "it is not asked");
+    // One call tries it after the pause, and finds it well.
+    let answered = async || {
+        let mut phone = Phone::dial(&desk.plan).await.unwrap();
+        let began = phone.began();
+        phone
+            .until("words or the end", PATIENCE, |log| log.closed.is_some() || log.has_answered(began, PAUSE))
+            .await
+            .unwrap();
+        let is_heard = phone.log().closed.is_none();
+        phone.hang_up().await;
+        is_heard
+    };
+    eventually("it is tried", answered).await;
+    assert_eq!(desk.stack.worker_metrics().await.of(&open), Some(0.0));
+    desk.close().await;
+}
+
+#[tokio::test]
 async fn an_agent_with_a_voice_of_its_own_takes_its_leave() {
     let script = openai::Script {
         say: Arc::new(|_, _| openai::tone(700.0, Duration::from_secs(1))),
@@ -442,7 +477,11 @@ async fn a_function_of_the_users_is_asked_and_the_model_hangs_up_when_all_was_he
     assert_eq!(metrics.of("tandem_worker_tool_calls_total{outcome=\"done\"}"), Some(2.0));
     // Ten tokens in and twenty out for each of five responses.
     let all = json!({"stage": "realtime", "provider": "openai", "requests": 5, "tokens_in": 50, "tokens_out": 100});
-    assert_eq!(desk.costs(phone.call_sid()).await, json!([all]));
+    // And a second of sound for the words of each of two turns.
+    let words = json!({"stage": "speech_to_text", "provider": "openai", "requests": 2, "audio_ms": 2000});
+    assert_eq!(desk.costs(phone.call_sid()).await, json!([all, words]));
+    let seconds = "tandem_worker_provider_seconds_total{provider=\"openai\",stage=\"speech_to_text\"}";
+    assert_eq!(metrics.of(seconds), Some(2.0));
     let tokens = "tandem_worker_provider_tokens_total{direction=\"out\",provider=\"openai\",stage=\"realtime\"}";
     assert_eq!(metrics.of(tokens), Some(100.0));
     // All of each is heard, one after the other; a busy machine puts silence in between.

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Sleep;
 
 use super::{
-    Act, Agent, AgentStats, CannotSay, Heard, Opening, Report, Stage, ToolReport,
+    Act, Agent, AgentStats, CannotSay, Heard, Opening, Report, ToolReport,
     text::Text,
     tools::{About, Deed, Outcome, Toolbox},
 };
@@ -183,7 +183,7 @@ impl Realtime {
                         self.session.handle(Input::Filler(filler), now());
                     }
                 }
-                Output::Cost(cost) => self.meter.add(Stage::Realtime, Provider::OpenAi.name(), &cost),
+                Output::Cost(stage, cost) => self.meter.add(stage, Provider::OpenAi.name(), &cost),
                 Output::Act(act) => {
                     if let Act::Report(report) = &act {
                         self.spans.watch(report);

@@ -56,16 +56,23 @@ impl Providers {
         let stages = Stage::ALL.into_iter().filter(|stage| *stage != Stage::Agent);
         for (stage, provider) in stages.flat_map(|stage| Provider::ALL.map(|family| (stage, family))) {
             let labels = [stage.label(), provider.name()];
-            match stage {
-                Stage::SpeechToText => providers.seconds.with_label_values(&labels).inc_by(0.0),
-                Stage::Chat | Stage::Realtime => {
-                    providers.without_usage.with_label_values(&labels).inc_by(0);
-                    for direction in ["in", "out"] {
-                        providers.tokens.with_label_values(&[labels[0], labels[1], direction]).inc_by(0);
-                    }
+            let has_tokens = match stage {
+                // Of those that realtime servers have.
+                Stage::SpeechToText => provider == Provider::OpenAi,
+                Stage::Chat | Stage::Realtime => true,
+                Stage::TextToSpeech | Stage::Agent => false,
+            };
+            if has_tokens {
+                providers.without_usage.with_label_values(&labels);
+                for direction in ["in", "out"] {
+                    providers.tokens.with_label_values(&[labels[0], labels[1], direction]);
                 }
-                Stage::TextToSpeech => providers.characters.with_label_values(&labels).inc_by(0),
-                Stage::Agent => {}
+            }
+            if stage == Stage::SpeechToText {
+                providers.seconds.with_label_values(&labels);
+            }
+            if stage == Stage::TextToSpeech {
+                providers.characters.with_label_values(&labels);
             }
             providers.stand_ins.with_label_values(&labels);
             for outcome in ["answered", "failed", "given_up"] {
@@ -85,17 +92,20 @@ impl Providers {
                 self.requests.with_label_values(&with(outcome)).inc_by(count);
             }
             self.stand_ins.with_label_values(&labels).inc_by(cost.stood_in);
-            match stage {
-                Stage::SpeechToText => {
-                    self.seconds.with_label_values(&labels).inc_by(cost.audio_ms as f64 / 1000.0);
+            // A series begins with the first count of its kind, where it was not there from the start.
+            if cost.audio_ms > 0 {
+                self.seconds.with_label_values(&labels).inc_by(cost.audio_ms as f64 / 1000.0);
+            }
+            if cost.characters > 0 {
+                self.characters.with_label_values(&labels).inc_by(cost.characters);
+            }
+            for (direction, tokens) in [("in", cost.tokens_in), ("out", cost.tokens_out)] {
+                if tokens > 0 {
+                    self.tokens.with_label_values(&with(direction)).inc_by(tokens);
                 }
-                Stage::Chat | Stage::Realtime => {
-                    self.tokens.with_label_values(&with("in")).inc_by(cost.tokens_in);
-                    self.tokens.with_label_values(&with("out")).inc_by(cost.tokens_out);
-                    self.without_usage.with_label_values(&labels).inc_by(cost.without_usage);
-                }
-                Stage::TextToSpeech => self.characters.with_label_values(&labels).inc_by(cost.characters),
-                Stage::Agent => {}
+            }
+            if cost.without_usage > 0 {
+                self.without_usage.with_label_values(&labels).inc_by(cost.without_usage);
             }
         }
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::wire::Call;
 use crate::{
-    agent::Act,
+    agent::{Act, Stage},
     provider::{ProviderError, Sound, meter::Cost},
     turn_taking,
 };
@@ -65,8 +65,8 @@ pub(super) enum Output {
     Hush,
     /// Call a function.
     Call(Call),
-    /// A response is over, and cost this.
-    Cost(Cost),
+    /// A response is over, or words were put into text, and cost this.
+    Cost(Stage, Cost),
 }
 
 /// What an agent says and how it behaves, for one call.

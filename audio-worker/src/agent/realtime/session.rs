@@ -252,7 +252,7 @@ impl Session {
         self.settle();
         self.end_open(End::GivenUp);
         let rest;
-        (self.out, rest) = self.out.drain(..).partition(|output| matches!(output, Output::Cost(_)));
+        (self.out, rest) = self.out.drain(..).partition(|output| matches!(output, Output::Cost(..)));
         rest.into_iter()
             .filter_map(|output| if let Output::Act(Act::Report(report)) = output { Some(report) } else { None })
             .collect()

@@ -3,6 +3,8 @@
 //! The names of events are OpenAI's published ones; those of its beta, which compatible servers still send, are understood
 //! as well.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,8 +30,8 @@ pub(super) enum Event {
     SpeechStarted,
     /// It takes the caller as finished.
     SpeechStopped,
-    /// What the caller said.
-    Heard(String),
+    /// What the caller said, and what it cost to put it into words, where the server says so.
+    Heard { text: String, usage: Option<Usage> },
     /// What the caller said could not be put into words.
     NotHeard,
     /// A response begins.
@@ -48,6 +50,15 @@ pub(super) enum Event {
     Failure(Failure),
     /// Nothing that matters.
     Other,
+}
+
+/// What was billed for putting words into text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// Tokens that were read and written.
+    Tokens { read: u64, written: u64 },
+    /// Sound.
+    Audio(Duration),
 }
 
 /// Where something belongs.
@@ -120,6 +131,14 @@ struct Transcript {
 }
 
 #[derive(Deserialize)]
+struct Transcribed {
+    #[serde(default)]
+    transcript: String,
+    #[serde(default)]
+    usage: Value,
+}
+
+#[derive(Deserialize)]
 struct OfResponse {
     response: Response,
 }
@@ -173,7 +192,8 @@ impl Event {
             "input_audio_buffer.speech_started" => Self::SpeechStarted,
             "input_audio_buffer.speech_stopped" => Self::SpeechStopped,
             "conversation.item.input_audio_transcription.completed" => {
-                Self::Heard(read::<Transcript>(text)?.transcript)
+                let Transcribed { transcript, usage } = read(text)?;
+                Self::Heard { text: transcript, usage: Usage::of(&usage) }
             }
             "conversation.item.input_audio_transcription.failed" => Self::NotHeard,
             "response.created" => Self::Begun { response: read::<OfResponse>(text)?.response.id.unwrap_or_default() },
@@ -201,6 +221,16 @@ impl Event {
 
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Garbage> {
     serde_json::from_str(text).map_err(|_| Garbage("an event of another shape than published"))
+}
+
+impl Usage {
+    /// As published: by its type, tokens or a duration.
+    fn of(usage: &Value) -> Option<Self> {
+        let tokens = |name: &str| usage[name].as_u64();
+        let seconds = usage["seconds"].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let of_tokens = tokens("input_tokens").zip(tokens("output_tokens"));
+        seconds.map(Self::Audio).or(of_tokens.map(|(read, written)| Self::Tokens { read, written }))
+    }
 }
 
 impl Response {

@@ -1,9 +1,16 @@
-//! What responses cost: each is told once, when it is over, however it ends.
+//! What responses cost: each is told once, when it is over, however it ends. And what it costs to put the caller's words into
+//! text, which servers bill apart.
 
 use std::collections::VecDeque;
 
 use super::{Output, Session};
-use crate::{agent::realtime::wire::Event, provider::meter::Cost};
+use crate::{
+    agent::{
+        Stage,
+        realtime::wire::{Event, Usage},
+    },
+    provider::meter::Cost,
+};
 
 /// Responses that have begun and not ended, at most: servers make one at a time.
 const MAX_OPEN: usize = 8;
@@ -52,11 +59,20 @@ impl Session {
                 };
                 self.tell_cost(end, done.usage, has_given);
             }
+            Event::Heard { usage, .. } => {
+                let cost = Cost { requests: 1, ..Cost::default() };
+                self.tell_transcription(match *usage {
+                    Some(Usage::Tokens { read, written }) => Cost { tokens_in: read, tokens_out: written, ..cost },
+                    Some(Usage::Audio(length)) => {
+                        Cost { audio_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX), ..cost }
+                    }
+                    None => Cost { without_usage: 1, ..cost },
+                });
+            }
+            Event::NotHeard => self.tell_transcription(Cost { requests: 1, failed: 1, ..Cost::default() }),
             Event::Ready
             | Event::SpeechStarted
             | Event::SpeechStopped
-            | Event::Heard(_)
-            | Event::NotHeard
             | Event::SoundEnd { .. }
             | Event::AllWords { .. }
             | Event::Failure(_)
@@ -77,7 +93,7 @@ impl Session {
     pub(super) fn tell_cost(&mut self, end: End, usage: Option<(u64, u64)>, has_given: bool) {
         let has_failed_at_once = end == End::Failed && !has_given;
         let (tokens_in, tokens_out) = usage.unwrap_or_default();
-        self.out.push_back(Output::Cost(Cost {
+        let cost = Cost {
             requests: 1,
             failed: (end == End::Failed).into(),
             given_up: (end == End::GivenUp).into(),
@@ -85,6 +101,11 @@ impl Session {
             tokens_out,
             without_usage: (usage.is_none() && !has_failed_at_once).into(),
             ..Cost::default()
-        }));
+        };
+        self.out.push_back(Output::Cost(Stage::Realtime, cost));
+    }
+
+    fn tell_transcription(&mut self, cost: Cost) {
+        self.out.push_back(Output::Cost(Stage::SpeechToText, cost));
     }
 }

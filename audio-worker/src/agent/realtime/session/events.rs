@@ -103,7 +103,7 @@ impl Session {
         match event {
             Event::SpeechStarted => self.on_speech_started(),
             Event::SpeechStopped => self.on_speech_stopped(),
-            Event::Heard(text) => self.on_heard(&text),
+            Event::Heard { text, .. } => self.on_heard(&text),
             Event::NotHeard => self.fault(Fault::Failed, "the caller's words were not put into text", false),
             Event::Begun { response } => self.on_begun(response),
             Event::Sound { place, sound } => self.on_sound(&place, &sound),

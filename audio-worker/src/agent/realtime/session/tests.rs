@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    agent::realtime::settings::WireFormat,
+    agent::{Stage, realtime::settings::WireFormat},
     dsp::SampleRate,
     provider::{Fault, ProviderError, Sound, meter::Cost},
 };
@@ -54,6 +54,8 @@ struct Call {
     spoken: Vec<String>,
     calls: Vec<wire::Call>,
     costs: Vec<Cost>,
+    /// What it cost to put the caller's words into text.
+    transcriptions: Vec<Cost>,
     /// How the server did: well, or ill in some way.
     health: Vec<Option<Fault>>,
     /// Of the utterance that plays: its number, what was given and what was played of it, ms.
@@ -80,6 +82,7 @@ impl Call {
             spoken: Vec::new(),
             calls: Vec::new(),
             costs: Vec::new(),
+            transcriptions: Vec::new(),
             health: Vec::new(),
             utterance: 0,
             is_playing: false,
@@ -117,7 +120,8 @@ impl Call {
                     Output::Send(text) => self.sent.push(serde_json::from_str(&text).unwrap()),
                     Output::Speak(text) => self.spoken.push(text),
                     Output::Call(call) => self.calls.push(call),
-                    Output::Cost(cost) => self.costs.push(cost),
+                    Output::Cost(Stage::Realtime, cost) => self.costs.push(cost),
+                    Output::Cost(_, cost) => self.transcriptions.push(cost),
                     Output::Well => self.health.push(None),
                     Output::Ill(error) => self.health.push(Some(error.kind)),
                     Output::Hush => {}
@@ -790,6 +794,31 @@ fn what_was_heard_at_the_end_of_a_call_is_told() {
     let text = "aaaa bbbb".to_owned();
     assert_eq!(reports, [Report::Said { by: Speaker::Agent, text, is_final: true, interrupted: true }]);
     assert!(call.now > call.start);
+}
+
+#[test]
+fn putting_words_into_text_is_paid_for_as_the_server_says() {
+    let mut call = Call::open(script(), SERVER);
+    let kind = "conversation.item.input_audio_transcription";
+    for usage in [
+        json!({"type": "duration", "seconds": 1.25}),
+        json!({"type": "tokens", "input_tokens": 14, "output_tokens": 3, "total_tokens": 17}),
+        json!({"type": "duration", "seconds": -1.0}),
+        Value::Null,
+    ] {
+        call.server(json!({"type": format!("{kind}.completed"), "transcript": "Yes.", "usage": usage}));
+    }
+    call.server(json!({"type": format!("{kind}.failed"), "error": {"type": "server_error"}}));
+    let one = Cost { requests: 1, ..Cost::default() };
+    let expected = [
+        Cost { audio_ms: 1250, ..one },
+        Cost { tokens_in: 14, tokens_out: 3, ..one },
+        Cost { without_usage: 1, ..one },
+        Cost { without_usage: 1, ..one },
+        Cost { failed: 1, ..one },
+    ];
+    assert_eq!((call.transcriptions.as_slice(), call.costs.len()), (&expected[..], 0));
+    assert_eq!(call.said().len(), 4);
 }
 
 #[test]
