@@ -1,7 +1,11 @@
 //! The trace of a call over both services, as a collector gets it. Each service is a process of its own here, with its own
 //! way to the collector, as it is when it serves.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking, helpers included; an agent does nothing about the rest"
+)]
 
 #[path = "support/collector.rs"]
 mod collector;
@@ -16,17 +20,21 @@ use std::{
 };
 
 use collector::{Collector, Seen};
+use proto::agent::v1::converse_request::Message as Told;
 use serde_json::json;
 use tests::{
     calls_api::ApiClient,
     line::{Invitation, Line},
     pair::{DEVELOPMENT_TOKEN, DEVELOPMENT_URL, PairProcesses, PairSettings},
+    remote::{RemoteAgent, end_utterance, hangup, pcm},
     secrets::Secrets,
+    signal::tone,
     sim::{
         CallPlan, Route,
         rest::{self, Exchange, Fault, Gateway, Mishap, Rate, RestPlan},
     },
     stack::eventually,
+    talk::{Phone, recorded},
 };
 
 const FROM: &str = "+15550147";
@@ -250,6 +258,43 @@ async fn a_call_that_is_placed_is_one_trace_from_the_request_for_it() {
         assert_eq!((request.parent.as_str(), request.kind), (place.id.as_str(), CLIENT));
         assert_eq!(request.get("url.template"), "/2010-04-01/Accounts/{AccountSid}/Calls.json");
     }
+}
+
+#[tokio::test]
+async fn a_turn_that_a_remote_agent_answers_has_a_span_with_its_stages() {
+    let agent = RemoteAgent::start(|told| match told {
+        Told::Turn(_) => vec![pcm(1, 8000, &tone(440.0, 8000, 4000)), end_utterance(), hangup(true)],
+        _ => Vec::new(),
+    });
+    let agent = agent.await.unwrap();
+    let file = std::env::temp_dir().join(format!("tandem-traces-agents-{}.toml", std::process::id()));
+    fs::write(&file, format!("[agent.mine]\nkind = \"remote\"\nurl = \"{}\"\n", agent.url())).unwrap();
+    let collector = Collector::start().await;
+    let pair = Pair::start(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "60000"),
+        ("AGENTS_FILE", file.to_str().unwrap()),
+        ("DEFAULT_AGENT", "mine"),
+    ])
+    .await;
+    let mut phone = Phone::dial(&pair.plan()).await.unwrap();
+    phone.say_all(&recorded()[0]).await.unwrap();
+    phone.until("the end", Duration::from_secs(20), |log| log.closed.is_some()).await.unwrap();
+    eventually("the conversation has ended", async || pair.log().contains("conversation ended")).await;
+    pair.stop().await;
+    fs::remove_file(&file).unwrap();
+
+    let spans = collector.spans();
+    let trace = assert_one_trace(&spans);
+    let (conversation, turn) = (one(&spans, "conversation"), one(&spans, "turn"));
+    assert_eq!((&turn.parent, turn.get("forgotten")), (&conversation.id, ""), "{turn:#?}");
+    for name in ["agent", "playback"] {
+        assert_eq!(one(&spans, name).parent, turn.id);
+    }
+    assert!(turn.number("endpoint_ms") > 0 && turn.number("first_sent_ms") >= turn.number("endpoint_ms"), "{turn:#?}");
+    // The agent goes on with the same trace.
+    let told = agent.metadata()[0].get("traceparent").unwrap().to_str().unwrap().to_owned();
+    assert_eq!((&told[3..35], &told[36..52]), (trace.as_str(), conversation.id.as_str()));
 }
 
 /// Calls with no trace, however that comes about.

@@ -23,6 +23,7 @@ use crate::{
     conversation::now,
     dsp::SampleRate,
     provider::{Fault, Sound, SpeechToText, Streaming, TextToSpeech, place::Place, visits::Visits},
+    traces::{ReportedTurns, TurnStage},
 };
 
 mod audio;
@@ -78,6 +79,7 @@ pub(super) struct Remote {
     language: String,
     apology: String,
     trace: Option<TraceContext>,
+    spans: ReportedTurns,
     start: Option<ConverseRequest>,
     stream: Stream,
     visits: Visits,
@@ -125,11 +127,13 @@ impl Remote {
             voice.warm();
         }
         let interrupts = settings.interrupt == InterruptBy::Worker;
+        let first = if recogniser.is_some() { TurnStage::SpeechToText } else { TurnStage::Agent };
         let mut remote = Self {
             listening: Listening::new(&settings.turn, recogniser, language, interrupts, at),
             language: language.clone(),
             apology: settings.apology.fill(opening.parameters.expose()),
             trace: opening.trace,
+            spans: ReportedTurns::below(opening.trace, first),
             start: Some(wire::start(opening, &service.name, &service.language, settings)),
             stream: Stream::Over,
             visits: Visits::at(Arc::clone(&service.place)),
@@ -158,6 +162,11 @@ impl Remote {
         remote
     }
 
+    fn report(&mut self, report: Report) {
+        self.spans.watch(&report);
+        self.acts.push_back(Act::Report(report));
+    }
+
     fn media_ms(&self) -> u64 {
         self.heard_samples / 8 + self.gap_ms
     }
@@ -173,7 +182,7 @@ impl Remote {
         while let Some(event) = self.listening.poll() {
             match event {
                 Event::Speech { began } => {
-                    self.acts.push_back(Act::Report(Report::Speech { began }));
+                    self.report(Report::Speech { began });
                     self.tell(wire::speech(began, self.media_ms()));
                 }
                 Event::Interrupt => {
@@ -183,20 +192,21 @@ impl Remote {
                 }
                 Event::Turn(turn) => {
                     self.turns += 1;
+                    self.spans.reach(TurnStage::Agent);
                     self.tell(wire::turn(self.turns, &turn));
                     let since = |moment: Instant| turn.last_voice.map(|last| moment.saturating_duration_since(last));
                     let (endpoint, speech_to_text) = (since(turn.endpoint), turn.worded.and_then(since));
                     self.answering = Some(report::Turn { endpoint, speech_to_text, ..report::Turn::default() });
                     self.last_voice = turn.last_voice;
                 }
-                Event::Report(report) => self.acts.push_back(Act::Report(report)),
+                Event::Report(report) => self.report(report),
             }
         }
         while let Some(played) = self.said.poll_told() {
             self.tell(wire::played(played));
         }
         while let Some(report) = self.said.poll_report() {
-            self.acts.push_back(Act::Report(report));
+            self.report(report);
         }
     }
 
@@ -292,7 +302,9 @@ impl Agent for Remote {
             | Act::Fail { .. } => None,
         });
         let mut reports: Vec<_> = waiting.collect();
-        reports.extend(self.said.finish());
+        let heard = self.said.finish();
+        heard.iter().for_each(|report| self.spans.watch(report));
+        reports.extend(heard);
         self.end(self.ended_by, 0, "");
         self.is_over = true;
         reports

@@ -136,3 +136,43 @@ fn a_turn_goes_through_its_stages_once_and_says_how_long_they_took() {
     ];
     assert_eq!(*seen.0.lock().unwrap(), expected);
 }
+
+#[test]
+fn turns_that_are_reported_have_spans_until_what_answers_them_was_heard() {
+    use crate::agent::{Report, Speaker, Stage};
+
+    let seen = Seen::default();
+    let _on = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
+    let below = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
+    let speech = |began| Report::Speech { began };
+    let said = |by, interrupted| Report::Said { by, text: String::new(), is_final: true, interrupted };
+    let mut turns = ReportedTurns::below(below, TurnStage::SpeechToText);
+    // Nobody has asked anything.
+    turns.watch(&said(Speaker::Agent, false));
+    for report in [speech(true), speech(false), speech(true), speech(false), said(Speaker::Caller, false)] {
+        turns.watch(&report);
+    }
+    turns.reach(TurnStage::Agent);
+    // Of what came before the turn.
+    turns.watch(&said(Speaker::Agent, true));
+    turns.watch(&Report::Turn(crate::agent::Turn::default()));
+    turns.watch(&said(Speaker::Agent, false));
+    turns.watch(&speech(false));
+    turns.watch(&Report::Fault { stage: Stage::Agent, fault: crate::provider::Fault::Failed, detail: String::new() });
+    turns.watch(&said(Speaker::Agent, false));
+    let expected = [
+        "forgotten=true",
+        "otel.name=\"speech_to_text\"",
+        "otel.name=\"speech_to_text\"",
+        "otel.name=\"agent\"",
+        "interrupted=false",
+        "otel.name=\"playback\"",
+        "interrupted=false otel.status_code=\"ERROR\"",
+        "otel.name=\"speech_to_text\" otel.status_code=\"ERROR\"",
+    ];
+    assert_eq!(*seen.0.lock().unwrap(), expected);
+    let mut none = ReportedTurns::below(None, TurnStage::Agent);
+    none.watch(&speech(false));
+    none.reach(TurnStage::Playback);
+    assert_eq!(seen.0.lock().unwrap().len(), expected.len());
+}

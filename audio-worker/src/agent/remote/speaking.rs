@@ -12,6 +12,7 @@ use crate::{
     agent::{Act, Report, Stage},
     dsp::{SampleRate, mulaw},
     provider::{ProviderError, Sound},
+    traces::TurnStage,
 };
 
 /// Voices at work: that of the text that is heard next, and the one after it.
@@ -56,7 +57,7 @@ impl Remote {
         if let Some(mut turn) = self.answering.take() {
             let since = self.last_voice.map(|last| at.saturating_duration_since(last));
             (turn.first_audio, turn.first_sent) = (since, since);
-            self.acts.push_back(Act::Report(Report::Turn(turn)));
+            self.report(Report::Turn(turn));
         }
         act
     }
@@ -67,6 +68,7 @@ impl Remote {
         for (id, text) in self.said.texts().take(VOICES) {
             if !self.voices.iter().any(|(hired, _)| *hired == id) {
                 self.voices.push_back((id, voice.speak(text, &self.language)));
+                self.spans.reach(TurnStage::TextToSpeech);
             }
         }
     }
@@ -87,7 +89,7 @@ impl Remote {
                 Some(Ok(Sound::Word { .. })) => {}
                 Some(Err(ProviderError { kind, detail })) => {
                     let fault = Report::Fault { stage: Stage::TextToSpeech, fault: kind, detail };
-                    self.acts.push_back(Act::Report(fault));
+                    self.report(fault);
                     self.tell(wire::refused("say", "the voice failed; what was said of this text is all there is"));
                     self.end_voice(id);
                     return Some(None);

@@ -207,7 +207,7 @@ impl Remote {
         if !self.is_ready {
             self.visits.failed(&ProviderError { kind: fault, detail: what.to_owned() }, now());
         }
-        self.acts.push_back(Act::Report(Report::Fault { stage: Stage::Agent, fault, detail: what.to_owned() }));
+        self.report(Report::Fault { stage: Stage::Agent, fault, detail: what.to_owned() });
         self.end(EndReason::Failed, code.unwrap_or_default(), what);
         if self.said.has_ended() {
             // What it said last is heard, and the call ends as it wanted.
