@@ -312,7 +312,8 @@ impl Agent for Remote {
 
     fn stats(&self) -> AgentStats {
         let (floor, ears, echo_windows) = self.listening.stats();
-        AgentStats { floor, ears, echo_windows, ..AgentStats::default() }
+        let dropped_ms = self.said.muted_us / 1000;
+        AgentStats { floor, ears, echo_windows, dropped_ms, ..AgentStats::default() }
     }
 
     fn poll_act(&mut self, cx: &mut Context<'_>, pcm: &mut Vec<i16>) -> Poll<Act> {

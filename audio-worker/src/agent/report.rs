@@ -150,4 +150,6 @@ pub struct AgentStats {
     pub wasted_tokens: u64,
     /// Windows of the caller's sound that were taken for the agent's own voice.
     pub echo_windows: u64,
+    /// Sound of a remote agent that came too late: of what had been interrupted, or after its end, ms.
+    pub dropped_ms: u64,
 }

@@ -351,7 +351,8 @@ impl Agent for Talk {
 
     fn stats(&self) -> AgentStats {
         let (floor, ears) = (self.floor.stats(), self.ears.stats());
-        AgentStats { floor, ears, wasted_tokens: self.wasted_tokens, echo_windows: self.echo.echoes() }
+        let (wasted_tokens, echo_windows) = (self.wasted_tokens, self.echo.echoes());
+        AgentStats { floor, ears, wasted_tokens, echo_windows, ..AgentStats::default() }
     }
 
     fn poll_act(&mut self, cx: &mut Context<'_>, pcm: &mut Vec<i16>) -> Poll<Act> {

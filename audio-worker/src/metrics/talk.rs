@@ -31,6 +31,7 @@ pub(super) struct Talk {
     pub(super) transcript_lines_dropped: IntCounter,
     concealed_seconds: Counter,
     comfort_noise_seconds: Counter,
+    agent_dropped_seconds: Counter,
 }
 
 impl Talk {
@@ -72,6 +73,10 @@ impl Talk {
             concealed_seconds: names
                 .seconds("concealed_seconds_total", "Gaps that were filled with the sound before them")?,
             comfort_noise_seconds: names.seconds("comfort_noise_seconds_total", "Gaps that were filled with noise")?,
+            agent_dropped_seconds: names.seconds(
+                "agent_dropped_seconds_total",
+                "Sound of remote agents that came after it had been interrupted, or had ended the call",
+            )?,
         };
         for (stage, _) in stages(&Turn::default()) {
             talk.stage_seconds.with_label_values(&[stage]);
@@ -122,6 +127,7 @@ impl Talk {
         self.wasted_tokens.inc_by(new(|agent| agent.wasted_tokens));
         self.concealed_seconds.inc_by(seconds(new(|agent| agent.ears.concealed_ms)));
         self.comfort_noise_seconds.inc_by(seconds(new(|agent| agent.ears.comfort_noise_ms)));
+        self.agent_dropped_seconds.inc_by(seconds(new(|agent| agent.dropped_ms)));
     }
 }
 
@@ -155,7 +161,7 @@ mod tests {
         talk.reported(&Report::Turn(Turn { endpoint: ms(90), ..Turn::default() }));
         talk.reported(&Report::Fault { stage: Stage::Chat, fault: Fault::Timeout, detail: "late".to_owned() });
         let floor = turn_taking::Stats { turns: 2, guesses: 3, forgotten: 1, barge_ins: 1, ..Default::default() };
-        let earlier = AgentStats { floor, ..AgentStats::default() };
+        let earlier = AgentStats { floor, dropped_ms: 1500, ..AgentStats::default() };
         let later = AgentStats { floor: turn_taking::Stats { turns: 5, ..floor }, ..earlier };
         talk.counted(&earlier, &AgentStats::default());
         talk.counted(&later, &earlier);
@@ -170,6 +176,7 @@ mod tests {
             "tandem_worker_provider_errors_total{kind=\"timeout\",stage=\"chat\"} 1",
             "tandem_worker_provider_errors_total{kind=\"timeout\",stage=\"speech_to_text\"} 0",
             "tandem_worker_turns_total 5",
+            "tandem_worker_agent_dropped_seconds_total 1.5",
             "tandem_worker_barge_ins_total 1",
             "tandem_worker_guesses_total 3",
             "tandem_worker_guesses_forgotten_total 1",

@@ -80,7 +80,7 @@ pub(super) struct Said {
     /// What is still sent under this number was interrupted.
     muted: Option<u64>,
     /// What was dropped for that, in microseconds.
-    muted_us: u64,
+    pub(super) muted_us: u64,
     /// The utterance whose sound is being given out.
     current: Option<Utterance>,
     /// Those that are wholly given out, oldest first.
