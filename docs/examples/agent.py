@@ -55,6 +55,8 @@ class Mirror(agent_pb2_grpc.AgentServiceServicer):
                 case "played" if request.played.utterance == busy_with:
                     if request.played.cleared or request.played.ms >= 480:  # the greeting or the tone was heard
                         newest, busy_with = newest + 1, None
+                case "held" if request.held.held:  # what was being said is thrown away, and what comes under its number
+                    newest, busy_with = newest + 1, None
                 case "refused" if busy_with == 1:  # the greeting has no voice, and will not be heard
                     newest, busy_with = newest + 1, None
                 case "end":

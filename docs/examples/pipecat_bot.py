@@ -68,6 +68,8 @@ class Input(BaseInputTransport):
                     await self.push_audio_frame(frame)
                 case "dtmf" if request.dtmf.digit in "0123456789*#":
                     await self.push_frame(InputDTMFFrame(KeypadEntry(request.dtmf.digit)))
+                case "held" if request.held.held:  # what was being said is thrown away, and what comes under its number
+                    await self.push_frame(InterruptionFrame())
                 case "refused":
                     print(f"refused: {request.refused.what}: {request.refused.reason}")
 

@@ -120,6 +120,11 @@ async fn converse(mut told: Streaming<ConverseRequest>, call: &Call) -> Result<(
                     busy_with = None;
                 }
             }
+            Some(Told::Held(held)) if held.held => {
+                // What was being said is thrown away, with all that still comes under its number.
+                newest += 1;
+                busy_with = None;
+            }
             Some(Told::End(_)) => return Ok(()),
             _ => {}
         }

@@ -53,11 +53,12 @@ pub struct Verdict {
 }
 
 /// Names of the checks and what they are about, in the order in which they are made.
-pub const CHECKS: [(&str, &str); 9] = [
+pub const CHECKS: [(&str, &str); 10] = [
     ("ready", "takes a call: Ready is its first message, in time"),
     ("speaks", "says something at the start or after a turn, in sound or words that can be taken"),
     ("encodings", "takes a call in 8 kHz PCM and in mu-law, or refuses it with INVALID_ARGUMENT"),
     ("messages", "goes on after keys, notices, reports, holds and messages that it does not know"),
+    ("hold", "says nothing while the call is on hold, and can be heard after it"),
     ("interrupted", "stops an utterance that the caller interrupted"),
     ("pace", "is never more than 60 s of sound ahead of the caller"),
     ("end", "ends its stream with OK after End"),
@@ -74,6 +75,7 @@ pub async fn check(candidate: &Candidate) -> Vec<Verdict> {
             "speaks" => speaks(candidate).await,
             "encodings" => encodings(candidate).await,
             "messages" => messages(candidate).await,
+            "hold" => hold(candidate).await,
             "interrupted" => interrupted(candidate).await,
             "pace" => pace(candidate).await,
             "end" => end(candidate).await,
@@ -153,6 +155,46 @@ async fn messages(candidate: &Candidate) -> Result<(), String> {
             // A key may well mean that.
             return Ok(());
         }
+    }
+    call.hang_up().await;
+    Ok(())
+}
+
+async fn hold(candidate: &Candidate) -> Result<(), String> {
+    let mut call = Call::open(candidate, Encoding::PcmS16le, 16_000).await?;
+    call.say_something().await?;
+    call.listen(Duration::from_millis(500)).await?;
+    call.tell(Some(Tell::Held(Held { held: true }))).await?;
+    let before = call.newest;
+    if let Some(utterance) = before {
+        call.tell(Some(Tell::Played(Played { utterance, ms: 40, cleared: true }))).await?;
+    }
+    call.listen(STOP_LIMIT).await?;
+    let (said, ended) = (call.said, call.ended);
+    call.listen(Duration::from_secs(1)).await?;
+    if call.said > said && !call.asked_to_end {
+        let seconds = STOP_LIMIT.as_secs();
+        return Err(format!("speaks {seconds} s after Held, and nobody hears it; say nothing until held is false"));
+    }
+    call.tell(Some(Tell::Held(Held { held: false }))).await?;
+    call.say_something().await?;
+    let deadline = now() + candidate.answer_limit;
+    // One that never says anything is another check's.
+    while call.said == said && before.is_some() && !call.asked_to_end {
+        if now() >= deadline {
+            let seconds = candidate.answer_limit.as_secs();
+            return Err(format!(
+                "nothing was said within {seconds} s after a hold and a Turn; go on when held is false"
+            ));
+        }
+        call.listen(Duration::from_millis(100)).await?;
+    }
+    // What was open is muted until it is ended.
+    if call.said > said && call.newest == before && call.ended == ended {
+        let number = before.unwrap_or_default();
+        return Err(format!(
+            "utterance {number} goes on after a hold, and is thrown away; send EndUtterance, or take another number"
+        ));
     }
     call.hang_up().await;
     Ok(())

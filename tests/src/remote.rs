@@ -49,6 +49,8 @@ pub enum Do {
     End(Code),
     /// Ends the stream with OK.
     Leave,
+    /// Lets this time pass.
+    Wait(Duration),
     /// Neither reads nor writes any more.
     Freeze,
 }
@@ -172,11 +174,15 @@ pub enum Misdeed {
     IgnoresEnd,
     /// It says nothing at all.
     Mute,
+    /// It goes on with its utterance after a hold.
+    KeepsNumber,
+    /// It says something as soon as it hears of a hold, and all the time until that is over.
+    TalksOnHold,
 }
 
 impl Misdeed {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::NeverReady,
         Self::SpeaksFirst,
         Self::Refuses,
@@ -189,6 +195,8 @@ impl Misdeed {
         Self::NeverReads,
         Self::IgnoresEnd,
         Self::Mute,
+        Self::KeepsNumber,
+        Self::TalksOnHold,
     ];
 
     fn about(self, told: &Told) -> Vec<Do> {
@@ -207,7 +215,13 @@ impl Misdeed {
             (Self::IgnoresEnd, Told::End(_)) => vec![Do::Freeze],
             (Self::DiesOfKey, Told::Dtmf(_)) => vec![Do::End(Code::Internal)],
             (Self::LeavesOnKey, Told::Dtmf(_)) => vec![Do::Leave],
-            (Self::DiesOfKey | Self::LeavesOnKey | Self::IgnoresEnd, Told::Start(_)) => greeting(),
+            (Self::KeepsNumber, Told::Start(_) | Told::Turn(_)) => vec![pcm(1, 8000, &tone(440.0, 8000, 1600))],
+            // Four seconds in its own time.
+            (Self::TalksOnHold, Told::Held(held)) if held.held => {
+                let piece = || [pcm(2, 8000, &tone(440.0, 8000, 160)), Do::Wait(Duration::from_millis(20))];
+                (0..200).flat_map(|_| piece()).collect()
+            }
+            (Self::DiesOfKey | Self::LeavesOnKey | Self::IgnoresEnd | Self::TalksOnHold, Told::Start(_)) => greeting(),
             (Self::IgnoresEnd | Self::NeverReady | Self::Mute, _) => Vec::new(),
             (_, Told::End(_)) => vec![Do::Leave],
             (_, _) => Vec::new(),
@@ -286,6 +300,10 @@ impl AgentService for Service {
                         Do::Send(answer) => say.send(Ok(ConverseResponse { message: Some(answer) })).await,
                         Do::End(code) => say.send(Err(Status::new(code, "asked to"))).await,
                         Do::Leave => return,
+                        Do::Wait(time) => {
+                            sleep(time).await;
+                            continue;
+                        }
                         Do::Freeze => {
                             say.closed().await;
                             return;

@@ -32,6 +32,7 @@ async fn each_misdeed_is_found_by_its_check() {
         Misdeed::Floods => "pace",
         Misdeed::DiesOfKey | Misdeed::LeavesOnKey => "messages",
         Misdeed::NeverReads | Misdeed::IgnoresEnd => "end",
+        Misdeed::KeepsNumber | Misdeed::TalksOnHold => "hold",
     };
     let found = Misdeed::ALL.map(|misdeed| async move {
         let agent = RemoteAgent::misbehaving(misdeed).await.unwrap();

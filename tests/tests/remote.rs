@@ -9,15 +9,20 @@
 
 use std::time::Duration;
 
-use proto::agent::v1::{Encoding, EndReason, converse_request::Message as Told};
+use proto::agent::v1::{Encoding, EndReason, Played, converse_request::Message as Told};
+use serde_json::json;
 use tests::{
     line::{Line, is_fallback},
     openai::{OpenAi, Script, in_turn},
     remote::{Do, Misdeed, RemoteAgent, end_utterance, hangup, interrupt, mulaw, pcm, say, transfer},
     signal::{tone, tone_onset, tone_share},
-    sim::{CallPlan, CallReport, Caller, Ended, Verb, decode_mulaw, encode_mulaw},
+    sim::{
+        CallPlan, CallReport, Caller, Ended, Verb, decode_mulaw, encode_mulaw,
+        rest::{self, AnsweredBy},
+    },
     stack::{Stack, StackPlan, eventually},
     talk::{Phone, recorded, staff},
+    world::{TO, World},
 };
 use tokio::net::TcpListener;
 use url::Url;
@@ -158,6 +163,70 @@ async fn numbers_are_not_shared_unless_the_file_says_so_and_a_token_and_a_trace_
     assert_eq!((start.from.as_str(), start.to.as_str()), ("", ""));
     assert!(agent.metadata()[0].get("authorization").is_none());
     stack.stop().await;
+}
+
+/// Everything that it takes to place calls to the service at `url`.
+async fn world(url: &Url) -> World {
+    let file = format!("[agent.mine]\nkind = \"remote\"\nurl = \"{url}\"\n");
+    let nowhere = "http://127.0.0.1:1".parse().unwrap();
+    World::with(|plan| plan.agents(staff(&file, &nowhere)), |account| account).await
+}
+
+#[tokio::test]
+async fn a_hold_is_told_and_throws_away_what_was_not_heard_and_the_agent_goes_on_after_it() {
+    let agent = RemoteAgent::start(|told| match told {
+        Told::Start(_) => vec![pcm(1, 8000, &tone(440.0, AMPLITUDE, 20 * 8000))],
+        // The end of what is thrown away, and what is to be heard.
+        Told::Held(held) if !held.held => vec![
+            pcm(1, 8000, &tone(880.0, AMPLITUDE, 8000)),
+            pcm(2, 8000, &tone(1320.0, AMPLITUDE, 4000)),
+            end_utterance(),
+            hangup(true),
+        ],
+        _ => Vec::new(),
+    });
+    let agent = agent.await.unwrap();
+    let world = world(&agent.url()).await;
+    let placed = world.talking("mine").await;
+    let (id, sid) = (placed.text("id"), placed.text("call_sid"));
+    agent.wait_for("a report", |told| matches!(told, Told::Played(played) if played.ms > 0).then_some(())).await;
+    for held in [true, false] {
+        assert_eq!(world.patch(id, json!({"hold": held})).await.status, 200);
+        agent.wait_for("the hold", |told| matches!(told, Told::Held(told) if told.held == held).then_some(())).await;
+    }
+    let report = world.settled(sid).await.report.unwrap();
+    let told = agent.told();
+    let cleared = |told: &Told| matches!(told, Told::Played(played) if played.utterance == 1 && played.cleared);
+    assert!(told.iter().any(cleared), "{told:?}");
+    let whole = Told::Played(Played { utterance: 2, ms: 500, cleared: false });
+    assert!(told.contains(&whole) && told.iter().any(|told| matches!(told, Told::End(_))), "{told:?}");
+    let heard = report.heard_pcm();
+    let [cut, late, after] = [440.0, 880.0, 1320.0].map(|hz| ms_of(&heard, hz));
+    assert!((100..15_000).contains(&cut) && late == 0 && (400..=600).contains(&after), "{cut} {late} {after}");
+    let dropped = world.stack.worker_metrics().await.of("tandem_worker_agent_dropped_seconds_total");
+    assert_eq!(dropped, Some(1.0));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_answered_a_call_is_told_as_a_notice() {
+    let agent = RemoteAgent::start(by_keys).await.unwrap();
+    let world = world(&agent.url()).await;
+    let line = rest::Line {
+        answered_by: AnsweredBy::MachineStart,
+        detected_after: Duration::from_millis(300),
+        hangup_after: Some(Duration::from_secs(3)),
+        ..rest::Line::default()
+    };
+    world.exchange.set_line(None, line);
+    let placed = world.call(&json!({"to": TO, "agent": "mine", "answering_machine": {"mode": "detect"}})).await;
+    assert_eq!(placed.status, 201, "{}", placed.json);
+    let notice = agent
+        .wait_for("a notice", |told| if let Told::Notice(notice) = told { Some(notice.clone()) } else { None })
+        .await;
+    assert_eq!((notice.kind.as_str(), notice.value.as_str()), ("answered_by", "machine_start"));
+    world.settled(placed.text("call_sid")).await;
+    world.stop().await;
 }
 
 #[tokio::test]

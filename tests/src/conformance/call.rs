@@ -44,6 +44,8 @@ pub(super) struct Call {
     /// Of the newest utterance.
     pub(super) said_of_newest: u64,
     pub(super) has_ended_utterance: bool,
+    /// `EndUtterance`s so far.
+    pub(super) ended: u64,
     pub(super) asked_to_end: bool,
 }
 
@@ -98,6 +100,7 @@ impl Call {
             newest: None,
             said_of_newest: 0,
             has_ended_utterance: false,
+            ended: 0,
             asked_to_end: false,
         })
     }
@@ -207,7 +210,11 @@ impl Call {
                 return Err("Transfer to nobody; set to".to_owned());
             }
             Some(Answer::Hangup(_) | Answer::Transfer(_)) => self.asked_to_end = true,
-            Some(Answer::EndUtterance(_) | Answer::Interrupt(_)) => self.has_ended_utterance = true,
+            Some(Answer::EndUtterance(_)) => {
+                self.has_ended_utterance = true;
+                self.ended += 1;
+            }
+            Some(Answer::Interrupt(_)) => self.has_ended_utterance = true,
             None => {}
         }
         Ok(())
