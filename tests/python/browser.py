@@ -285,7 +285,7 @@ def survey_by_keyboard(pages, server):
     page = pages.open()
     equal(tab_to(page, "token"), ["token"], "the first stop of Tab")
     page.keyboard.type(TOKEN)
-    equal(tab_to(page, "call"), ["agent", "language", "call"], "the way of Tab to the call")
+    equal(tab_to(page, "call"), ["agent", "language", "parameters", "call"], "the way of Tab to the call")
     equal(tab_to(page, "turns-scroll"), ["log", "turns-scroll"], "the rest of the way of Tab")
     for _ in range(2):
         page.keyboard.press("Shift+Tab")
@@ -350,8 +350,13 @@ def what_goes_wrong(pages):
         page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = {refusal}; }}")
         page.click("#call")
         expect(error).to_contain_text(words_of_it)
+    for text, mistake in (("order=1\n17", "Line 2 of the parameters is not"), ("a=1\na=2", "Line 2 of the parameters has a name")):
+        page.fill("#parameters", text)
+        page.click("#call")
+        expect(error).to_contain_text(mistake)
+        equal(focused(page), "parameters", "where the keyboard is after wrong parameters")
     page.context.close()
-    tell("no token, a wrong one, an unknown agent, no microphone and a forbidden one are told")
+    tell("no token, a wrong one, an unknown agent, wrong parameters, no microphone and a forbidden one are told")
 
     page = pages.open()
     held = [api(pages.address, "POST", "/v1/browser-calls", {}) for _ in range(MAX_CALLS)]
@@ -361,9 +366,17 @@ def what_goes_wrong(pages):
     for call in held:
         api(pages.address, "DELETE", f"/v1/calls/{call['call']['id']}")
     # A ticket that was spent by somebody else.
-    page.route("**/v1/browser-calls", lambda route: route.fulfill(json={**held[0], "call": held[0]["call"]}, status=201))
+    asked = []
+
+    def answer(route):
+        asked.append(route.request.post_data_json)
+        route.fulfill(json={**held[0], "call": held[0]["call"]}, status=201)
+
+    page.route("**/v1/browser-calls", answer)
+    page.fill("#parameters", "order=17\n\n note = a = b ")
     page.click("#call")
     expect(page.locator("#error")).to_contain_text("did not take the call")
+    equal(asked, [{"agent": "echo", "language": None, "parameters": {"order": "17", "note": "a = b"}}], "what was asked for")
     page.context.close()
     tell("a gateway that is full and a ticket that is over are told")
 

@@ -99,6 +99,17 @@ mod tests {
     }
 
     #[test]
+    fn the_page_takes_as_many_parameters_as_the_api() {
+        use crate::{routes::MAX_PARAMETERS, twilio::twiml::PARAMETER_CHARS};
+
+        // Each with its equals sign and the end of its line.
+        let most = MAX_PARAMETERS * (PARAMETER_CHARS + 2);
+        assert!(FILES[0].text.contains(&format!(
+            "<textarea id=\"parameters\" rows=\"2\" spellcheck=\"false\" autocapitalize=\"none\" maxlength=\"{most}\""
+        )));
+    }
+
+    #[test]
     fn every_file_that_the_page_names_is_there() {
         for text in FILES.map(|file| file.text) {
             for named in text.split("\"/call/").skip(1) {

@@ -3,7 +3,7 @@
 import { clearCall, clearHearing, level, showTurn, showWords } from "/call/view.js";
 
 const element = (id) => document.getElementById(id);
-const [form, token, agent, language] = ["settings", "token", "agent", "language"].map(element);
+const [form, token, agent, language, parameters] = ["settings", "token", "agent", "language", "parameters"].map(element);
 const [callButton, callLabel, muteButton, statusLine, errorLine] = ["call", "call-label", "mute", "status", "error"].map(element);
 const keys = [...document.querySelectorAll("#keypad button")];
 
@@ -59,7 +59,7 @@ form.addEventListener("keydown", (event) => {
 muteButton.addEventListener("click", () => call?.mute(muteButton.getAttribute("aria-pressed") !== "true"));
 for (const key of keys) key.addEventListener("click", () => call?.press(key.dataset.key));
 document.addEventListener("keydown", (event) => {
-  const isText = event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey;
+  const isText = event.target.matches?.("input, textarea") || event.ctrlKey || event.metaKey || event.altKey;
   if (call?.live && !isText && /^[0-9*#]$/.test(event.key)) call.press(event.key);
 });
 addEventListener("pagehide", () => call?.hangUp());
@@ -76,7 +76,15 @@ async function start() {
     }
     field.removeAttribute("aria-invalid");
   }
-  const mine = new Call();
+  parameters.removeAttribute("aria-invalid");
+  const [given, mistake] = readParameters(parameters.value);
+  if (mistake) {
+    showError(mistake);
+    parameters.setAttribute("aria-invalid", "true");
+    parameters.focus();
+    return;
+  }
+  const mine = new Call(given);
   call = mine;
   try {
     showError("");
@@ -89,6 +97,20 @@ async function start() {
   }
 }
 
+/** The parameters in these lines, and what is wrong with them. What a name or a value may be, the gateway says. */
+function readParameters(text) {
+  const given = new Map();
+  for (const [at, line] of text.split("\n").entries()) {
+    if (!line.trim()) continue;
+    const equals = line.indexOf("=");
+    const name = line.slice(0, Math.max(0, equals)).trim();
+    if (!name) return [null, `Line ${at + 1} of the parameters is not of the form name=value.`];
+    if (given.has(name)) return [null, `Line ${at + 1} of the parameters has a name that was there before.`];
+    given.set(name, line.slice(equals + 1).trim());
+  }
+  return [Object.fromEntries(given), ""];
+}
+
 class Call {
   live = false;
   over = false;
@@ -96,6 +118,10 @@ class Call {
   chunk = 0;
   sequence = 0;
   streamSid = "MZ" + [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+  constructor(given) {
+    this.given = given;
+  }
 
   async begin() {
     // Made while the click is fresh: browsers let nothing sound that nobody asked for.
@@ -112,7 +138,7 @@ class Call {
     });
     await context.resume();
     show("starting", "Asking for a call …");
-    this.invitation = await ask();
+    this.invitation = await ask(this.given);
     if (this.over) return this.release();
     show("starting", "Connecting …");
     this.connect();
@@ -312,14 +338,14 @@ async function microphone() {
 }
 
 /** A ticket for one call. */
-async function ask() {
+async function ask(given) {
   const bearer = token.value;
   let response;
   try {
     response = await fetch("/v1/browser-calls", {
       method: "POST",
       headers: { Authorization: `Bearer ${bearer}`, "Content-Type": "application/json" },
-      body: JSON.stringify({ agent: agent.value || null, language: language.value || null }),
+      body: JSON.stringify({ agent: agent.value || null, language: language.value || null, parameters: given }),
       signal: AbortSignal.timeout(ANSWER_MS),
     });
   } catch {
@@ -345,7 +371,7 @@ function show(state, words) {
   callLabel.textContent = { idle: "Start call", starting: "Cancel", live: "End call", ending: "Ending" }[state];
   statusLine.textContent = words;
   const isIdle = state === "idle";
-  for (const field of [token, agent, language]) field.disabled = !isIdle;
+  for (const field of [token, agent, language, parameters]) field.disabled = !isIdle;
   for (const button of [muteButton, ...keys]) button.disabled = state !== "live";
   if (isIdle) {
     muteButton.setAttribute("aria-pressed", "false");
