@@ -22,77 +22,25 @@ import wave
 from playwright.sync_api import expect, sync_playwright
 
 from programs import free_port, pair
-from spoken_openai import EARS_RATE, Recogniser, Server, synthesize, words
+from speaking import EARS_RATE, LINE_RATE, Recogniser, synthesize, words
+from spoken_openai import OpenAi
+from travel_survey import ADULT, CALLER_RULE, DISTANCE, FAR, GOODBYE, TRANSPORT, WELCOME, defaults, survey
 
 AUTH_TOKEN = "development-token-of-the-browser"
 TOKEN = "token-of-whoever-may-call"
-MICROPHONE_RATE, LINE_RATE = 48_000, 8_000  # Hz
+MICROPHONE_RATE = 48_000  # Hz
 MAX_CALLS = 3
 LOOKS = [(f"{name}-{scheme}", size, scheme) for name, size in
          (("desk", (1280, 800)), ("phone", (360, 740))) for scheme in ("light", "dark")]
 # What may take its time: a call with all that is said in it.
 LONG_MS = 60_000
 
-WELCOME = "Welcome to the travel survey."
-ADULT = "Are you eighteen or older?"
-TRANSPORT = "Do you come by car, by bus, or by bike?"
-DISTANCE = "How many miles is that?"
-FAR = "You live far away, so we will send you a letter."
-GOODBYE = "Thank you and goodbye."
 LINES = ["yes please", "i come by bus"]
-CALLER_RULE = "yes please | no thank you | i come by car | i come by bus | i come by bike | stop please | where is breakfast"
 
 # From the microphone to the first word: a ticket, a socket, an agent, and its voice.
 BEFORE_S = 2.5
 # From the end of the caller's words to the next question: silence, recogniser, voice, and some patience.
 BETWEEN_S = 3.0
-
-AGENTS = """
-[defaults]
-language = "en-US"
-
-[defaults.speech_to_text]
-url = "{base}"
-model = "callers"
-
-[defaults.text_to_speech]
-url = "{base}"
-model = "flite"
-
-[agent.poll]
-kind = "survey"
-greeting = "{WELCOME}"
-goodbye = "{GOODBYE}"
-
-[[agent.poll.question]]
-id = "adult"
-kind = "yes_no"
-ask = "{ADULT}"
-ends = {{ no = "too_young" }}
-
-[[agent.poll.question]]
-id = "transport"
-kind = "choice"
-ask = "{TRANSPORT}"
-options = ["car", "bus", "bike"]
-
-[[agent.poll.question]]
-id = "distance"
-kind = "number"
-ask = "{DISTANCE}"
-max = 500
-
-[[agent.poll.rule]]
-all = {{ transport = "bus", distance = "40.." }}
-outcome = "far"
-
-[agent.poll.outcome.far]
-say = "{FAR}"
-
-[agent.poll.outcome.too_young]
-
-[agent.poll.outcome.completed]
-"""
 
 # What a reader of screens and a reader of bright screens need: names, labels, one of each id, contrast, size, room.
 CHECKS = """() => {
@@ -488,10 +436,10 @@ def main(binaries, chromium, shots):
         flags = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
                  f"--use-file-for-fake-audio-capture={spoken}%noloop", "--autoplay-policy=user-gesture-required"]
         try:
-            server = Server({"callers": Recogniser(CALLER_RULE)}, {})
+            server = OpenAi({"callers": Recogniser(CALLER_RULE)}, {})
             cleanup.append(server)
             agents = folder / "agents.toml"
-            agents.write_text(AGENTS.format(base=server.base, **globals()))
+            agents.write_text(defaults(server.base) + survey("poll"))
             settings = {"API_TOKENS": TOKEN, "BROWSER_CALLS": "on", "DEFAULT_AGENT": "poll", "MAX_CALLS": str(MAX_CALLS)}
             started, _ = pair(binaries, AUTH_TOKEN, address, port, settings, {"AGENTS_FILE": str(agents)})
             cleanup += started

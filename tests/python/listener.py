@@ -1,14 +1,12 @@
 """A server in the place of a gateway that checks every signature with Twilio's own library."""
 
-import base64
-import hashlib
 import http.server
 import threading
 import urllib.parse
 
 from twilio.request_validator import RequestValidator
 
-WEBSOCKET_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+import socket_frames
 
 
 class Seen:
@@ -66,22 +64,9 @@ class Listener:
                 self.wfile.write(body)
 
             def stream(self):
-                key = self.headers["Sec-WebSocket-Key"].encode()
-                accept = base64.b64encode(hashlib.sha1(key + WEBSOCKET_KEY).digest()).decode()
-                self.send_response(101)
-                self.send_header("Upgrade", "websocket")
-                self.send_header("Connection", "Upgrade")
-                self.send_header("Sec-WebSocket-Accept", accept)
-                self.end_headers()
-                self.close_connection = True
-                while True:
-                    head = self.rfile.read(2)
-                    if len(head) < 2 or head[0] & 0x0F == 8:
-                        return
-                    length = head[1] & 0x7F
-                    if length >= 126:
-                        length = int.from_bytes(self.rfile.read(2 if length == 126 else 8), "big")
-                    self.rfile.read(4 + length)
+                socket_frames.accept(self)
+                while socket_frames.read(self)[0] != socket_frames.CLOSE:
+                    pass
 
             def log_message(self, *_):
                 pass

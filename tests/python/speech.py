@@ -1,7 +1,8 @@
 """Calls that are really spoken: flite speaks for the caller and for the agents, pocketsphinx listens for the agents and for
-this test. A survey by voice and by key, a pipeline agent that is interrupted, and agents that fail."""
+this test. A survey by voice and by key, through OpenAI's protocol, Deepgram's and ElevenLabs', and Google's; a pipeline agent
+that is interrupted, and agents that fail."""
 
-import array
+import concurrent.futures
 import hashlib
 import hmac
 import http.server
@@ -13,15 +14,22 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 import wave
 
-from programs import PATIENCE, pair
-from spoken_openai import EARS_RATE, Recogniser, Server, synthesize, words
+import travel_survey
+from programs import PATIENCE, free_port, pair
+from speaking import EARS_RATE, LINE_RATE, Recogniser, samples_of, synthesize, words
+from spoken_deepgram import Deepgram
+from spoken_elevenlabs import ElevenLabs
+from spoken_google import Google
+from spoken_openai import OpenAi
+from travel_survey import ADULT, DISTANCE, FAR, GOODBYE, NEAR, TRANSPORT, TRANSPORT_AGAIN, WELCOME
 
 AUTH_TOKEN = "development-token-of-the-speech"
 SURVEY_SECRET = "development-secret-of-the-survey"
 PUBLIC_URL = "https://voice.example.com"
-LINE_RATE = 8_000  # Hz
+KEYS = {f"{name}_KEY": f"development-key-of-{name.lower()}" for name in ("DEEPGRAM", "ELEVENLABS", "GOOGLE")}
 
 # A call that takes longer hangs.
 LONGEST_CALL = 90.0
@@ -30,17 +38,14 @@ SILENCE = "700ms"
 # Exit code for settings that cannot be used.
 BAD_SETTINGS = 64
 
-NUMBERS = {"poll": "+15550151", "desk": "+15550152", "mute": "+15550153", "thoughtless": "+15550154"}
+AGENTS = ("poll", "desk", "mute", "thoughtless", "streamed", "whole", "packed")
+NUMBERS = {agent: f"+1555015{at}" for at, agent in enumerate(AGENTS, 1)}
 FALLBACK = "All our lines are down, please call again tomorrow."
 
-WELCOME = "Welcome to the travel survey."
-ADULT = "Are you eighteen or older?"
-TRANSPORT = "Do you come by car, by bus, or by bike?"
-TRANSPORT_AGAIN = "Please name a vehicle."
-DISTANCE = "How many miles is that?"
-FAR = "You live far away, so we will send you a letter."
-NEAR = "You can take part tomorrow."
-GOODBYE = "Thank you and goodbye."
+# What callers of the survey say; the second time it is no answer.
+SURVEY_LINES = ["yes please", "where is breakfast", "i come by bus", "four two"]
+SURVEY_ANSWERS = [("adult", "yes", "voice", 1), ("transport", "bus", "voice", 2), ("distance", 42, "voice", 1)]
+SURVEY_SAYS = [f"{WELCOME} {ADULT}", TRANSPORT, TRANSPORT_AGAIN, DISTANCE, f"{FAR} {GOODBYE}"]
 
 GREETING = "This is the front desk of the hotel."
 APOLOGY = "I am sorry, my computer is broken."
@@ -61,68 +66,13 @@ DIALOGUE = [
 # What callers may say; more than they do, so that the recogniser can be wrong.
 CALLER_RULE = (
     " | ".join(line for line, _ in DIALOGUE)
-    + " | yes please | no thank you | i come by car | i come by bus | i come by bike | stop please | i need a doctor"
-    + " | where is breakfast | what time is it | repeat that"
+    + f" | {travel_survey.CALLER_RULE} | i need a doctor | what time is it | repeat that"
     + " | (zero | one | two | three | four | five | six | seven | eight | nine)+"
 )
 # All that agents say in one go; loops in a grammar would let it end in the middle of one more sentence.
-UTTERANCES = [
-    f"{WELCOME} {ADULT}", TRANSPORT, TRANSPORT_AGAIN, DISTANCE, f"{FAR} {GOODBYE}", f"{NEAR} {GOODBYE}", GOODBYE,
-    GREETING, APOLOGY, *[answer for _, answer in DIALOGUE if answer != TOWN],
-]
+UTTERANCES = [*travel_survey.UTTERANCES, GREETING, APOLOGY, *[answer for _, answer in DIALOGUE if answer != TOWN]]
 
-AGENTS = """
-[defaults]
-language = "en-US"
-
-[defaults.speech_to_text]
-url = "{base}"
-model = "callers"
-
-[defaults.text_to_speech]
-url = "{base}"
-model = "flite"
-
-[agent.poll]
-kind = "survey"
-greeting = "{WELCOME}"
-goodbye = "{GOODBYE}"
-
-[[agent.poll.question]]
-id = "adult"
-kind = "yes_no"
-ask = "{ADULT}"
-ends = {{ no = "too_young" }}
-
-[[agent.poll.question]]
-id = "transport"
-kind = "choice"
-ask = "{TRANSPORT}"
-reprompt = "{TRANSPORT_AGAIN}"
-options = ["car", "bus", "bike"]
-
-[[agent.poll.question]]
-id = "distance"
-kind = "number"
-ask = "{DISTANCE}"
-max = 500
-
-[[agent.poll.rule]]
-all = {{ transport = "bus", distance = "40.." }}
-outcome = "far"
-
-[agent.poll.outcome.far]
-say = "{FAR}"
-
-[agent.poll.outcome.too_young]
-
-[agent.poll.outcome.completed]
-say = "{NEAR}"
-
-[agent.poll.results]
-url = "{webhook}"
-secret = "SURVEY_SECRET"
-
+PIPELINES = """
 [agent.desk]
 kind = "pipeline"
 greeting = "{GREETING}"
@@ -169,6 +119,24 @@ language = 7
 BROKEN_LINES = (2, 3, 8, 10, 13, 17)
 
 
+def agents_file(openai, deepgram, elevenlabs, google, webhook):
+    """A survey for each family of providers that speaks or listens, and the pipelines."""
+
+    def stage(name, server, more=""):
+        return f'{{ provider = "{name}", url = "{server.base}", key = "{name.upper()}_KEY"{more} }}'
+
+    # A machine that is busy testing may take long over final words.
+    listening = stage("deepgram", deepgram, ", finalize_wait_ms = 1500")
+    return "".join([
+        travel_survey.defaults(openai.base),
+        travel_survey.survey("poll", webhook.url),
+        travel_survey.survey("streamed", webhook.url, listening, stage("elevenlabs", elevenlabs)),
+        travel_survey.survey("whole", webhook.url, stage("google", google), stage("google", google, ', format = "pcm"')),
+        travel_survey.survey("packed", webhook.url, stage("google", google), stage("google", google, ', format = "mp3"')),
+        PIPELINES.format(base=openai.base, **globals()),
+    ])
+
+
 class Webhook:
     """Takes results of surveys; the first try of the first one is refused."""
 
@@ -195,12 +163,17 @@ class Webhook:
         self.url = "http://127.0.0.1:%d/surveys" % self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def wait(self, count):
-        """The newest try, once there are so many."""
+    def wait(self, call):
+        """The headers and the body of the result of this call, once it was taken."""
+
+        def taken():
+            tries = [(headers, body) for status, headers, body in self.tries if status == 204]
+            return [found for found in tries if json.loads(found[1])["call_id"] == call.report["call_sid"]]
+
         with self.changed:
-            self.changed.wait_for(lambda: len(self.tries) >= count, PATIENCE)
-        equal(len(self.tries), count, "tries to deliver results")
-        return self.tries[-1]
+            self.changed.wait_for(taken, PATIENCE)
+            equal(len(taken()), 1, "results of a survey that were taken")
+            return taken()[0]
 
     def stop(self):
         self.server.shutdown()
@@ -258,10 +231,7 @@ class Phone:
         codes = {stream["close_code"] for stream in report["streams"]} - {None}
         assert codes <= {closed_with} and (done.returncode == 0 or codes - {1000}), report
         with wave.open(str(heard)) as file:
-            samples = array.array("h", file.readframes(file.getnframes()))
-        if sys.byteorder == "big":
-            samples.byteswap()
-        return Call(report, samples)
+            return Call(report, samples_of(file.readframes(file.getnframes())))
 
 
 def equal(found, expected, what):
@@ -298,47 +268,111 @@ def said(lines):
     return [(line["speaker"], line["text"]) for line in lines if line["event"] == "said"]
 
 
-def result(delivered, call, answers, outcome):
+def result(delivered, call, agent, answers, outcome):
     """A result of a survey, signed and complete."""
-    _, headers, body = delivered
+    headers, body = delivered
     fields = dict(field.split("=", 1) for field in headers["Tandem-Signature"].split(","))
     signed = fields["t"].encode() + b"." + body
     expected = hmac.new(SURVEY_SECRET.encode(), signed, hashlib.sha256).hexdigest()
     assert hmac.compare_digest(fields["v1"], expected), "a wrong signature"
-    assert abs(time.time() - int(fields["t"])) < 60, "an old signature"
+    assert abs(time.time() - int(fields["t"])) < 120, "an old signature"
     told = json.loads(body)
-    equal(told["call_id"], call.report["call_sid"], "the call of a result")
-    equal((told["agent"], told["outcome"], told["completed"]), ("poll", outcome, True), "the result")
+    equal((told["agent"], told["outcome"], told["completed"]), (agent, outcome, True), "the result")
     keys = ("question", "value", "how", "attempts")
     equal([tuple(answer[key] for key in keys) for answer in told["answers"]], answers, "the answers")
 
 
-def survey_by_voice(phone, listener, webhook, transcripts):
-    lines = ["yes please", "where is breakfast", "i come by bus", "four two"]
-    call = phone.call("poll", [f"silent {SILENCE} {phone.say(line)}" for line in lines])
+def survey_by_voice(phone, agent):
+    call = phone.call(agent, [f"silent {SILENCE} {phone.say(line)}" for line in SURVEY_LINES])
     equal(call.stream["ended"], "server_closed", "how the survey ended")
-    delivered = webhook.wait(2)
-    equal(webhook.tries[0][1]["Tandem-Event-Id"], delivered[1]["Tandem-Event-Id"], "the id of a result tried again")
-    answers = [("adult", "yes", "voice", 1), ("transport", "bus", "voice", 2), ("distance", 42, "voice", 1)]
-    result(delivered, call, answers, "far")
-    tell("a survey was taken by voice, one question asked again; its signed result came, tried again after a 503")
-    spoken = [f"{WELCOME} {ADULT}", TRANSPORT, TRANSPORT_AGAIN, DISTANCE, f"{FAR} {GOODBYE}"]
-    understood(listener, call, spoken)
-    tell(f"the recogniser understood all {len(spoken)} things that the survey said")
-    expected = [("agent", spoken[0])]
-    for line, answer in zip(lines, spoken[1:]):
+    return call
+
+
+def survey_by_key(phone, agent):
+    call = phone.call(agent, [f"silent {SILENCE} press {keys}" for keys in ("1", "3", "7#")])
+    equal(call.stream["ended"], "server_closed", "how the survey ended")
+    return call
+
+
+def taken_by_voice(call, agent, families, listener, webhook, transcripts):
+    """The survey is right in its result, by ear and in its transcript, and nobody stood in for anybody."""
+    result(webhook.wait(call), call, agent, SURVEY_ANSWERS, "far")
+    understood(listener, call, SURVEY_SAYS)
+    expected = [("agent", SURVEY_SAYS[0])]
+    for line, answer in zip(SURVEY_LINES, SURVEY_SAYS[1:]):
         expected += [("caller", line), ("agent", answer)]
-    equal(said(transcript(transcripts, call)), expected, "the transcript")
-    tell("the transcript of the survey has the words of both sides")
+    lines = transcript(transcripts, call)
+    equal(said(lines), expected, "the transcript")
+    costs = lines[-1]["costs"]
+    equal({cost["stage"]: cost["provider"] for cost in costs}, families, "who was asked")
+    equal(len(costs), len(families), "providers of a call")
+    assert not any(cost.get("failed") or cost.get("stood_in") for cost in costs), costs
+    waits = [line["first_sent_ms"] for line in lines if line["event"] == "answered"]
+    tell(f"agent {agent}, {families['speech_to_text']} and {families['text_to_speech']}: a survey was taken by voice, one "
+         f"question asked again; its signed result is right, all {len(SURVEY_SAYS)} things that it said were understood, and "
+         "the transcript has the words of both sides")
+    print(f"    its answers were heard {', '.join(map(str, waits))} ms after the caller's last sound")
 
 
-def survey_by_key(phone, listener, webhook):
-    call = phone.call("poll", [f"silent {SILENCE} press {keys}" for keys in ("1", "3", "7#")])
-    equal(call.stream["ended"], "server_closed", "how the survey ended")
+def taken_by_key(call, agent, listener, webhook):
     answers = [("adult", "yes", "key", 1), ("transport", "bike", "key", 1), ("distance", 7, "key", 1)]
-    result(webhook.wait(3), call, answers, "completed")
+    result(webhook.wait(call), call, agent, answers, "completed")
     understood(listener, call, [f"{WELCOME} {ADULT}", TRANSPORT, DISTANCE, f"{NEAR} {GOODBYE}"])
-    tell("a survey was taken by keys, and understood")
+    tell(f"agent {agent}: a survey was taken by keys, and understood")
+
+
+def understood_while_spoken(deepgram):
+    """One session, to its end; its words were there before they were all said."""
+    equal(len(deepgram.sessions), 1, "sessions with the streaming recogniser")
+    session = deepgram.sessions[0]
+    assert session.over.wait(PATIENCE), "the session does not end"
+    equal(session.ended, "closed", "how the session ended")
+    equal(deepgram.recordings, [], "recordings that were sent instead")
+    equal(" ".join(stretch.text for stretch in session.stretches), " ".join(SURVEY_LINES), "what was understood")
+    assert session.finalizes >= len(SURVEY_LINES), session.finalizes
+    ahead = []
+    for stretch in session.stretches:
+        # The newest words may still be wrong, the first one stays.
+        early = [(at, text) for at, text in stretch.interim if stretch.text.startswith(text) and at < stretch.last_voice]
+        assert early or len(stretch.text.split()) < 3, (stretch.text, stretch.interim, stretch.last_voice)
+        ahead += [round(1000 * (stretch.last_voice - early[0][0]))] if early else []
+    tell(f"the first right words of {len(ahead)} stretches of {len(session.stretches)} came before their speech was over")
+    print(f"    they came {', '.join(map(str, ahead))} ms before; final words were asked for {session.finalizes} times")
+
+
+def surveys(phone, listener, webhook, transcripts, servers):
+    """The first one alone, since its result is refused once; then all others at once."""
+    openai, deepgram, google = servers
+    call = survey_by_voice(phone, "poll")
+    taken_by_voice(call, "poll", {"speech_to_text": "openai", "text_to_speech": "openai"}, listener, webhook, transcripts)
+    (refused, first, _), (_, second, _) = webhook.tries
+    equal((refused, first["Tandem-Event-Id"]), (503, second["Tandem-Event-Id"]), "a result that is tried again")
+    tell("its result came, tried again after a 503")
+
+    asked = len(openai.transcribed)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        places = [(survey_by_voice, "streamed"), (survey_by_voice, "whole"), (survey_by_key, "packed"), (survey_by_key, "poll")]
+        calls = [(agent, pool.submit(place, phone, agent)) for place, agent in places]
+        streamed, whole, packed, poll = [(call.result(), agent) for agent, call in calls]
+    families = {"speech_to_text": "deepgram", "text_to_speech": "elevenlabs"}
+    taken_by_voice(*streamed, families, listener, webhook, transcripts)
+    understood_while_spoken(deepgram)
+    families = {"speech_to_text": "google", "text_to_speech": "google"}
+    taken_by_voice(*whole, families, listener, webhook, transcripts)
+    taken_by_key(*packed, listener, webhook)
+    taken_by_key(*poll, listener, webhook)
+    assert {encoding for encoding, _ in google.spoken} == {"LINEAR16", "MP3"}, google.spoken
+    equal(openai.transcribed[asked:], [], "what the server of another family was asked")
+
+
+def no_provider_failed(address):
+    """By the worker's own count."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE) as reply:
+        lines = reply.read().decode().splitlines()
+    counts = [line.rsplit(" ", 1) for line in lines if line.startswith("tandem_worker_provider_errors_total{")]
+    assert counts, "the worker counts no errors of providers"
+    equal([name for name, count in counts if float(count)], [], "errors of providers")
+    tell("no provider failed, and none stood in for another")
 
 
 def beginning_of(sentence):
@@ -425,27 +459,37 @@ def main(binaries):
     try:
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
-            server = Server({"callers": Recogniser(CALLER_RULE)}, {"script": dict(DIALOGUE)})
+            callers = Recogniser(CALLER_RULE)
+            server = OpenAi({"callers": callers}, {"script": dict(DIALOGUE)})
             cleanup.append(server)
+            deepgram = Deepgram(callers, KEYS["DEEPGRAM_KEY"])
+            cleanup.append(deepgram)
+            elevenlabs = ElevenLabs(KEYS["ELEVENLABS_KEY"])
+            cleanup.append(elevenlabs)
+            google = Google(callers, KEYS["GOOGLE_KEY"])
+            cleanup.append(google)
             webhook = Webhook()
             cleanup.append(webhook)
             agents, routes, transcripts = folder / "agents.toml", folder / "routes.toml", folder / "transcripts"
-            agents.write_text(AGENTS.format(base=server.base, webhook=webhook.url, **globals()))
+            agents.write_text(agents_file(server, deepgram, elevenlabs, google, webhook))
             route = '[[route]]\nto = "{}"\nagent = "{}"\n'
             routes.write_text("".join(route.format(number, agent) for agent, number in NUMBERS.items()))
-            worker = {"AGENTS_FILE": str(agents), "TRANSCRIPTS_DIR": str(transcripts), "SURVEY_SECRET": SURVEY_SECRET}
+            worker = {"AGENTS_FILE": str(agents), "TRANSCRIPTS_DIR": str(transcripts), travel_survey.SECRET: SURVEY_SECRET, **KEYS}
+            operations = free_port(), free_port()
             gateway = {"ROUTES_FILE": str(routes), "FALLBACK_SAY": FALLBACK}
-            started, address = pair(binaries, AUTH_TOKEN, PUBLIC_URL, None, gateway, worker)
+            started, address = pair(binaries, AUTH_TOKEN, PUBLIC_URL, None, gateway, worker, operations)
             cleanup += started
             phone = Phone(binaries, address, folder)
             try:
-                survey_by_voice(phone, listener, webhook, transcripts)
-                survey_by_key(phone, listener, webhook)
+                surveys(phone, listener, webhook, transcripts, (server, deepgram, google))
+                no_provider_failed(f"127.0.0.1:{operations[1]}")
                 conversation(phone, listener, server, transcripts)
                 failures(phone, listener, binaries)
             except BaseException:
-                print("the callers were understood as", server.transcribed)
-                print("asked to speak", server.spoken)
+                print("the callers were understood as", server.transcribed, google.transcribed, deepgram.recordings)
+                for session in deepgram.sessions:
+                    print("a session:", session.ended, [(stretch.text, stretch.interim) for stretch in session.stretches])
+                print("asked to speak", server.spoken, elevenlabs.spoken, google.spoken)
                 for program in started:
                     print("\n".join(program.lines[-20:]))
                 raise
