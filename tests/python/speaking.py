@@ -73,28 +73,30 @@ def to_mulaw(pcm):
     return subprocess.run(command, input=pcm, check=True, timeout=30, stdout=subprocess.PIPE).stdout
 
 
-class FromLine:
-    """Mu-law in pieces as samples for the recogniser: twice as many, those between by a half-band filter."""
+def _tap(far):
+    """Of a half-band filter with Hann's window, so far from the middle."""
+    angle = math.pi * (far - 0.5)
+    return math.sin(angle) / angle * math.cos(angle / (2 * REACH)) ** 2
 
-    # Half of its taps, from the middle outwards; the window is Hann's.
-    REACH = 8
-    HALF = [
-        math.sin(math.pi * (at - 0.5)) / (math.pi * (at - 0.5)) * math.cos(math.pi * (at - 0.5) / (2 * 8)) ** 2
-        for at in range(1, 8 + 1)
-    ]
+
+# Samples on each side that the one between two of them is made of.
+REACH = 8
+TAPS = [(far, _tap(far)) for far in range(1, REACH + 1)]
+
+
+class FromLine:
+    """Mu-law in pieces as samples for the recogniser, twice as many."""
 
     def __init__(self):
-        self.past = [0] * (2 * self.REACH)
+        self.past = [0] * (2 * REACH)
 
     def push(self, codes):
         """Comes 1 ms late."""
-        reach, half = self.REACH, self.HALF
         line = self.past + [OF_MULAW[code] for code in codes]
-        self.past = line[len(line) - 2 * reach :]
-        pairs = list(enumerate(half, 1))
+        self.past = line[len(line) - 2 * REACH :]
         made = array.array("h")
-        for at in range(reach, reach + len(codes)):
-            between = sum(tap * (line[at + 1 - far] + line[at + far]) for far, tap in pairs)
+        for at in range(REACH, REACH + len(codes)):
+            between = sum(tap * (line[at + 1 - far] + line[at + far]) for far, tap in TAPS)
             made.append(line[at])
             made.append(max(-32768, min(32767, round(between))))
         return bytes_of(made)
@@ -102,7 +104,7 @@ class FromLine:
 
 def from_line(codes):
     """A whole recording for the recogniser."""
-    return FromLine().push(codes + b"\xff" * FromLine.REACH)
+    return FromLine().push(codes + b"\xff" * REACH)
 
 
 class Recogniser:
@@ -182,7 +184,7 @@ def _decoder(rule):
 def _timed(decoder):
     """Without silences and marks, and without the number of a pronunciation."""
     found = decoder.hyp() and decoder.seg()
-    named = [(re.sub(r"(?<=.)\(\d+\)$", "", part.word), part) for part in found or ()]
+    named = [(re.sub(r"\(\d+\)$", "", part.word), part) for part in found or ()]
     return [
         (word, part.start_frame / FRAMES_A_SECOND, (part.end_frame + 1) / FRAMES_A_SECOND)
         for word, part in named

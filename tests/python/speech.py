@@ -38,7 +38,7 @@ SILENCE = "700ms"
 # Exit code for settings that cannot be used.
 BAD_SETTINGS = 64
 
-AGENTS = ("poll", "desk", "mute", "thoughtless", "streamed", "whole", "packed")
+AGENTS = ("poll", "desk", "mute", "thoughtless", "streamed", "whole", "packed", "desk_streamed")
 NUMBERS = {agent: f"+1555015{at}" for at, agent in enumerate(AGENTS, 1)}
 FALLBACK = "All our lines are down, please call again tomorrow."
 
@@ -48,6 +48,7 @@ SURVEY_ANSWERS = [("adult", "yes", "voice", 1), ("transport", "bus", "voice", 2)
 SURVEY_SAYS = [f"{WELCOME} {ADULT}", TRANSPORT, TRANSPORT_AGAIN, DISTANCE, f"{FAR} {GOODBYE}"]
 
 GREETING = "This is the front desk of the hotel."
+DESKS = {"desk": "You are the front desk of a hotel.", "desk_streamed": "You are the front desk of another hotel."}
 APOLOGY = "I am sorry, my computer is broken."
 TOWN = (
     "The town is very old. It has a castle, a river, a market place and seven little churches. "
@@ -76,8 +77,16 @@ PIPELINES = """
 [agent.desk]
 kind = "pipeline"
 greeting = "{GREETING}"
-instructions = "You are the front desk of a hotel."
+instructions = "{DESKS[desk]}"
 chat = {{ url = "{base}", model = "script" }}
+
+[agent.desk_streamed]
+kind = "pipeline"
+greeting = "{GREETING}"
+instructions = "{DESKS[desk_streamed]}"
+chat = {{ url = "{base}", model = "script" }}
+speech_to_text = {listening}
+text_to_speech = {speaking}
 
 # Its voice is one that the server does not have.
 [agent.mute]
@@ -122,18 +131,21 @@ BROKEN_LINES = (2, 3, 8, 10, 13, 17)
 def agents_file(openai, deepgram, elevenlabs, google, webhook):
     """A survey for each family of providers that speaks or listens, and the pipelines."""
 
-    def stage(name, server, more=""):
-        return f'{{ provider = "{name}", url = "{server.base}", key = "{name.upper()}_KEY"{more} }}'
+    def stage(name, server, more="", tag=""):
+        return f'{{ provider = "{name}", url = "{server.base}{tag}", key = "{name.upper()}_KEY"{more} }}'
 
-    # A machine that is busy testing may take long over final words.
-    listening = stage("deepgram", deepgram, ", finalize_wait_ms = 1500")
+    def listening(agent):
+        # A machine that is busy testing may take long over final words.
+        return stage("deepgram", deepgram, ", finalize_wait_ms = 1500", f"?tag={agent}")
+
+    speaking = stage("elevenlabs", elevenlabs)
     return "".join([
         travel_survey.defaults(openai.base),
         travel_survey.survey("poll", webhook.url),
-        travel_survey.survey("streamed", webhook.url, listening, stage("elevenlabs", elevenlabs)),
+        travel_survey.survey("streamed", webhook.url, listening("streamed"), speaking),
         travel_survey.survey("whole", webhook.url, stage("google", google), stage("google", google, ', format = "pcm"')),
         travel_survey.survey("packed", webhook.url, stage("google", google), stage("google", google, ', format = "mp3"')),
-        PIPELINES.format(base=openai.base, **globals()),
+        PIPELINES.format(base=openai.base, listening=listening("desk_streamed"), speaking=speaking, **globals()),
     ])
 
 
@@ -243,6 +255,12 @@ def tell(text):
     print(f"ok: {text}", flush=True)
 
 
+def at_once(*calls):
+    """What comes of calls that are placed at the same time: a function and what it is given each."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return [call.result() for call in [pool.submit(*call) for call in calls]]
+
+
 def understood(listener, call, expected):
     """The recogniser finds in what the caller heard the sentences that were to be said."""
     found = [listener.understand(pcm) for pcm in call.answers()][: len(expected)]
@@ -294,7 +312,7 @@ def survey_by_key(phone, agent):
     return call
 
 
-def taken_by_voice(call, agent, families, listener, webhook, transcripts):
+def taken_by_voice(call, agent, stages, listener, webhook, transcripts):
     """The survey is right in its result, by ear and in its transcript, and nobody stood in for anybody."""
     result(webhook.wait(call), call, agent, SURVEY_ANSWERS, "far")
     understood(listener, call, SURVEY_SAYS)
@@ -304,11 +322,11 @@ def taken_by_voice(call, agent, families, listener, webhook, transcripts):
     lines = transcript(transcripts, call)
     equal(said(lines), expected, "the transcript")
     costs = lines[-1]["costs"]
-    equal({cost["stage"]: cost["provider"] for cost in costs}, families, "who was asked")
-    equal(len(costs), len(families), "providers of a call")
+    equal({cost["stage"]: cost["provider"] for cost in costs}, stages, "who was asked")
+    equal(len(costs), len(stages), "providers of a call")
     assert not any(cost.get("failed") or cost.get("stood_in") for cost in costs), costs
     waits = [line["first_sent_ms"] for line in lines if line["event"] == "answered"]
-    tell(f"agent {agent}, {families['speech_to_text']} and {families['text_to_speech']}: a survey was taken by voice, one "
+    tell(f"agent {agent}, {stages['speech_to_text']} and {stages['text_to_speech']}: a survey was taken by voice, one "
          f"question asked again; its signed result is right, all {len(SURVEY_SAYS)} things that it said were understood, and "
          "the transcript has the words of both sides")
     print(f"    its answers were heard {', '.join(map(str, waits))} ms after the caller's last sound")
@@ -321,27 +339,28 @@ def taken_by_key(call, agent, listener, webhook):
     tell(f"agent {agent}: a survey was taken by keys, and understood")
 
 
-def understood_while_spoken(deepgram):
+def understood_while_spoken(deepgram, agent, lines):
     """One session, to its end; its words were there before they were all said."""
-    equal(len(deepgram.sessions), 1, "sessions with the streaming recogniser")
-    session = deepgram.sessions[0]
+    sessions = [session for session in deepgram.sessions if session.tag == agent]
+    equal(len(sessions), 1, "sessions with the streaming recogniser")
+    session = sessions[0]
     assert session.over.wait(PATIENCE), "the session does not end"
     equal(session.ended, "closed", "how the session ended")
     equal(deepgram.recordings, [], "recordings that were sent instead")
-    equal(" ".join(stretch.text for stretch in session.stretches), " ".join(SURVEY_LINES), "what was understood")
-    assert session.finalizes >= len(SURVEY_LINES), session.finalizes
+    equal(" ".join(stretch.text for stretch in session.stretches), " ".join(lines), "what was understood")
+    assert session.finalizes >= len(lines), session.finalizes
     ahead = []
     for stretch in session.stretches:
         # The newest words may still be wrong, the first one stays.
         early = [(at, text) for at, text in stretch.interim if stretch.text.startswith(text) and at < stretch.last_voice]
         assert early or len(stretch.text.split()) < 3, (stretch.text, stretch.interim, stretch.last_voice)
         ahead += [round(1000 * (stretch.last_voice - early[0][0]))] if early else []
-    tell(f"the first right words of {len(ahead)} stretches of {len(session.stretches)} came before their speech was over")
+    tell(f"agent {agent}: right words of {len(ahead)} stretches of {len(session.stretches)} came before their speech was over")
     print(f"    they came {', '.join(map(str, ahead))} ms before; final words were asked for {session.finalizes} times")
 
 
-def surveys(phone, listener, webhook, transcripts, servers):
-    """The first one alone, since its result is refused once; then all others at once."""
+def families(phone, listener, webhook, transcripts, servers):
+    """The first one alone, since its result is refused once; the others two at a time, judged when nobody speaks any more."""
     openai, deepgram, google = servers
     call = survey_by_voice(phone, "poll")
     taken_by_voice(call, "poll", {"speech_to_text": "openai", "text_to_speech": "openai"}, listener, webhook, transcripts)
@@ -350,17 +369,15 @@ def surveys(phone, listener, webhook, transcripts, servers):
     tell("its result came, tried again after a 503")
 
     asked = len(openai.transcribed)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        places = [(survey_by_voice, "streamed"), (survey_by_voice, "whole"), (survey_by_key, "packed"), (survey_by_key, "poll")]
-        calls = [(agent, pool.submit(place, phone, agent)) for place, agent in places]
-        streamed, whole, packed, poll = [(call.result(), agent) for agent, call in calls]
-    families = {"speech_to_text": "deepgram", "text_to_speech": "elevenlabs"}
-    taken_by_voice(*streamed, families, listener, webhook, transcripts)
-    understood_while_spoken(deepgram)
-    families = {"speech_to_text": "google", "text_to_speech": "google"}
-    taken_by_voice(*whole, families, listener, webhook, transcripts)
-    taken_by_key(*packed, listener, webhook)
-    taken_by_key(*poll, listener, webhook)
+    streamed, poll = at_once((survey_by_voice, phone, "streamed"), (survey_by_key, phone, "poll"))
+    whole, packed = at_once((survey_by_voice, phone, "whole"), (survey_by_key, phone, "packed"))
+    stages = {"speech_to_text": "deepgram", "text_to_speech": "elevenlabs"}
+    taken_by_voice(streamed, "streamed", stages, listener, webhook, transcripts)
+    understood_while_spoken(deepgram, "streamed", SURVEY_LINES)
+    stages = {"speech_to_text": "google", "text_to_speech": "google"}
+    taken_by_voice(whole, "whole", stages, listener, webhook, transcripts)
+    taken_by_key(packed, "packed", listener, webhook)
+    taken_by_key(poll, "poll", listener, webhook)
     assert {encoding for encoding, _ in google.spoken} == {"LINEAR16", "MP3"}, google.spoken
     equal(openai.transcribed[asked:], [], "what the server of another family was asked")
 
@@ -383,22 +400,27 @@ def beginning_of(sentence):
     return rule
 
 
-def conversation(phone, listener, server, transcripts):
+def conversation(phone, agent):
     cues = [f"silent {SILENCE}"] * len(DIALOGUE)
     cues[INTERRUPTED + 1] = "speaking 4s"
     turns = [f"{cue} {phone.say(line)}" for cue, (line, _) in zip(cues, DIALOGUE)]
-    call = phone.call("desk", [*turns, f"silent {SILENCE} hang-up"])
+    call = phone.call(agent, [*turns, f"silent {SILENCE} hang-up"])
     equal(call.stream["ended"], "caller_hung_up", "how the conversation ended")
     equal(call.stream["playout"]["clears"], 1, "interruptions")
+    return call
 
-    told = [chat for chat in server.chats if chat[-1] == ("user", DIALOGUE[-1][0])][-1]
+
+def conversed(call, agent, listener, server, transcripts):
+    """The model, the caller's ear and the transcript agree on what was said, and on where it was interrupted."""
+    system = ("system", DESKS[agent])
+    told = [chat for chat in server.chats if chat[0] == system and chat[-1] == ("user", DIALOGUE[-1][0])][-1]
     heard = told[2 + 2 * INTERRUPTED + 1][1]
     assert TOWN.startswith(heard) and TOWN != heard and TOWN[len(heard)] in " .,", heard
-    expected = [("system", "You are the front desk of a hotel."), ("assistant", GREETING)]
+    expected = [system, ("assistant", GREETING)]
     for line, answer in DIALOGUE[:-1]:
         expected += [("user", line), ("assistant", heard if answer == TOWN else answer)]
     equal(told, [*expected, ("user", DIALOGUE[-1][0])], "the history")
-    tell(f"a conversation of {len(DIALOGUE)} turns; the model was told all of it, the interrupted answer as heard")
+    tell(f"agent {agent}: a conversation of {len(DIALOGUE)} turns; the model was told all of it, the interrupted answer as heard")
 
     # For a moment both speak; the caller's line is longer than that.
     begin, cut, end = call.turns[INTERRUPTED], call.turns[INTERRUPTED + 1] + 1000, call.turns[INTERRUPTED + 2]
@@ -425,6 +447,14 @@ def conversation(phone, listener, server, transcripts):
         after = line["at_ms"] - call.turns[number]
         assert 0 < after < 10_000, f"turn {number} is told {after:.0f} ms after the caller began it"
     tell("its transcript has the words of both sides, when they were said, and the interruption")
+
+
+def conversations(phone, listener, server, deepgram, transcripts):
+    """By recordings and by a recogniser that listens while the caller speaks, both at once."""
+    calls = at_once(*[(conversation, phone, agent) for agent in DESKS])
+    for call, agent in zip(calls, DESKS):
+        conversed(call, agent, listener, server, transcripts)
+    understood_while_spoken(deepgram, "desk_streamed", [line for line, _ in DIALOGUE])
 
 
 def failures(phone, listener, binaries):
@@ -462,7 +492,7 @@ def main(binaries):
             callers = Recogniser(CALLER_RULE)
             server = OpenAi({"callers": callers}, {"script": dict(DIALOGUE)})
             cleanup.append(server)
-            deepgram = Deepgram(callers, KEYS["DEEPGRAM_KEY"])
+            deepgram = Deepgram(callers, KEYS["DEEPGRAM_KEY"], 1)
             cleanup.append(deepgram)
             elevenlabs = ElevenLabs(KEYS["ELEVENLABS_KEY"])
             cleanup.append(elevenlabs)
@@ -481,9 +511,9 @@ def main(binaries):
             cleanup += started
             phone = Phone(binaries, address, folder)
             try:
-                surveys(phone, listener, webhook, transcripts, (server, deepgram, google))
+                families(phone, listener, webhook, transcripts, (server, deepgram, google))
+                conversations(phone, listener, server, deepgram, transcripts)
                 no_provider_failed(f"127.0.0.1:{operations[1]}")
-                conversation(phone, listener, server, transcripts)
                 failures(phone, listener, binaries)
             except BaseException:
                 print("the callers were understood as", server.transcribed, google.transcribed, deepgram.recordings)

@@ -31,8 +31,11 @@ SILENT_LIMIT_S = 10
 class Deepgram(StandIn):
     KEY_HEADER, BEFORE_KEY = "Authorization", "Token "
 
-    def __init__(self, recogniser, key):
+    """`expected`: so many sessions are listened to at once; for more, a caller waits until somebody can listen."""
+
+    def __init__(self, recogniser, key, expected):
         self.recogniser, self.sessions, self.recordings = recogniser, [], []
+        self.ready = [recogniser.listen() for _ in range(expected)]
         super().__init__(key)
 
     def get(self, request):
@@ -43,11 +46,12 @@ class Deepgram(StandIn):
         found = {name: query.get(name, [None])[-1] for name in wanted}
         if found != wanted:
             return request.answer(400, self.refusal(f"{found} is not what is served here"))
-        # Before the handshake, which the client waits for.
-        session = Session(request, query, self.recogniser.listen())
+        hearing = self.ready.pop() if self.ready else self.recogniser.listen()
+        session = Session(request, query, hearing)
         self.sessions.append(session)
         socket_frames.accept(request)
         session.run()
+        self.ready.append(hearing)
         return True
 
     def post(self, request, body):
@@ -78,14 +82,14 @@ class Session:
     """One caller's sound and what it was understood as, over one socket."""
 
     def __init__(self, request, query, hearing):
-        self.request, self.hearing = request, hearing
+        self.request, self.hearing, self.tag = request, hearing, query.get("tag", [None])[-1]
         self.endpointing_ms = int(query.get("endpointing", ["10"])[0])
         self.utterance_end_ms = int(query.get("utterance_end_ms", ["1000"])[0])
         self.tells_beginnings = query.get("vad_events") == ["true"]
         self.keep_alives, self.finalizes, self.ended, self.over = 0, 0, "broken off", threading.Event()
         self.stretches, self.stretch = [], None
-        self.from_line, self.rest = FromLine(), b""
-        # Sound that was not listened to yet, for the recogniser.
+        self.from_line, self.rest = None, b""
+        # The newest sound that no voice was in.
         self.before = b""
         # In ms of sound: now, since the beginning of the voice, of its last loud frame, of the last word to be told of;
         # up to where words are final; when interim words were told.
@@ -141,22 +145,22 @@ class Session:
         for at in range(0, whole, FRAME):
             frame = codes[at : at + FRAME]
             self.at += 1000 * FRAME // LINE_RATE
-            self.hear_frame(self.from_line.push(frame), any(abs(OF_MULAW[code]) > LOUD for code in frame))
+            self.hear_frame(frame, any(abs(OF_MULAW[code]) > LOUD for code in frame))
 
-    def hear_frame(self, pcm, is_loud):
+    def hear_frame(self, frame, is_loud):
         if is_loud and not self.stretch:
-            self.stretch = Stretch()
-            self.begin, self.final_words = self.at - 20 - len(self.before) // (2 * EARS_RATE // 1000), 0
+            frame, self.before = self.before + frame, b""
+            self.stretch, self.from_line = Stretch(), FromLine()
+            self.begin, self.final_words = self.at - 1000 * len(frame) // LINE_RATE, 0
             self.hearing.begin()
-            pcm, self.before = self.before + pcm, b""
             if self.tells_beginnings:
                 self.send({"type": "SpeechStarted", "channel": [0], "timestamp": self.begin / 1000})
         if is_loud:
             self.voice_to, self.stretch.last_voice = self.at, time.monotonic()
         if self.stretch:
-            self.hearing.hear(pcm)
+            self.hearing.hear(self.from_line.push(frame))
         else:
-            self.before = (self.before + pcm)[-BEFORE_VOICE_MS * 2 * EARS_RATE // 1000 :]
+            self.before = (self.before + frame)[-BEFORE_VOICE_MS * LINE_RATE // 1000 :]
         if self.stretch and self.at - self.voice_to >= self.endpointing_ms:
             self.end_voice()
         elif self.last_word is not None and not self.stretch and self.at - self.last_word >= self.utterance_end_ms:
