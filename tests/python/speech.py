@@ -220,15 +220,18 @@ class Phone:
 
     def __init__(self, binaries, gateway, folder):
         self.binaries, self.gateway, self.folder = binaries, gateway, folder
+        self.speaking = threading.Lock()
 
     def say(self, text):
         path = self.folder / (text.replace(" ", "-") + ".wav")
-        if not path.exists():
-            with wave.open(str(path), "wb") as file:
-                file.setnchannels(1)
-                file.setsampwidth(2)
-                file.setframerate(LINE_RATE)
-                file.writeframes(synthesize(text, LINE_RATE, "gain", "-3"))
+        # Calls that are placed at the same time say the same.
+        with self.speaking:
+            if not path.exists():
+                with wave.open(str(path), "wb") as file:
+                    file.setnchannels(1)
+                    file.setsampwidth(2)
+                    file.setframerate(LINE_RATE)
+                    file.writeframes(synthesize(text, LINE_RATE, "gain", "-3"))
         return f"say {path}"
 
     def call(self, agent, turns, closed_with=1000):
