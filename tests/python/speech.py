@@ -38,7 +38,7 @@ SILENCE = "700ms"
 # Exit code for settings that cannot be used.
 BAD_SETTINGS = 64
 
-AGENTS = ("poll", "desk", "mute", "thoughtless", "streamed", "whole", "packed", "desk_streamed")
+AGENTS = ("poll", "desk", "mute", "thoughtless", "streamed", "whole", "packed")
 NUMBERS = {agent: f"+1555015{at}" for at, agent in enumerate(AGENTS, 1)}
 FALLBACK = "All our lines are down, please call again tomorrow."
 
@@ -48,7 +48,6 @@ SURVEY_ANSWERS = [("adult", "yes", "voice", 1), ("transport", "bus", "voice", 2)
 SURVEY_SAYS = [f"{WELCOME} {ADULT}", TRANSPORT, TRANSPORT_AGAIN, DISTANCE, f"{FAR} {GOODBYE}"]
 
 GREETING = "This is the front desk of the hotel."
-DESKS = {"desk": "You are the front desk of a hotel.", "desk_streamed": "You are the front desk of another hotel."}
 APOLOGY = "I am sorry, my computer is broken."
 TOWN = (
     "The town is very old. It has a castle, a river, a market place and seven little churches. "
@@ -77,16 +76,8 @@ PIPELINES = """
 [agent.desk]
 kind = "pipeline"
 greeting = "{GREETING}"
-instructions = "{DESKS[desk]}"
+instructions = "You are the front desk of a hotel."
 chat = {{ url = "{base}", model = "script" }}
-
-[agent.desk_streamed]
-kind = "pipeline"
-greeting = "{GREETING}"
-instructions = "{DESKS[desk_streamed]}"
-chat = {{ url = "{base}", model = "script" }}
-speech_to_text = {listening}
-text_to_speech = {speaking}
 
 # Its voice is one that the server does not have.
 [agent.mute]
@@ -131,21 +122,18 @@ BROKEN_LINES = (2, 3, 8, 10, 13, 17)
 def agents_file(openai, deepgram, elevenlabs, google, webhook):
     """A survey for each family of providers that speaks or listens, and the pipelines."""
 
-    def stage(name, server, more="", tag=""):
-        return f'{{ provider = "{name}", url = "{server.base}{tag}", key = "{name.upper()}_KEY"{more} }}'
+    def stage(name, server, more=""):
+        return f'{{ provider = "{name}", url = "{server.base}", key = "{name.upper()}_KEY"{more} }}'
 
-    def listening(agent):
-        # A machine that is busy testing may take long over final words.
-        return stage("deepgram", deepgram, ", finalize_wait_ms = 1500", f"?tag={agent}")
-
-    speaking = stage("elevenlabs", elevenlabs)
+    # A machine that is busy testing may take long over final words.
+    listening = stage("deepgram", deepgram, ", finalize_wait_ms = 1500")
     return "".join([
         travel_survey.defaults(openai.base),
         travel_survey.survey("poll", webhook.url),
-        travel_survey.survey("streamed", webhook.url, listening("streamed"), speaking),
+        travel_survey.survey("streamed", webhook.url, listening, stage("elevenlabs", elevenlabs)),
         travel_survey.survey("whole", webhook.url, stage("google", google), stage("google", google, ', format = "pcm"')),
         travel_survey.survey("packed", webhook.url, stage("google", google), stage("google", google, ', format = "mp3"')),
-        PIPELINES.format(base=openai.base, listening=listening("desk_streamed"), speaking=speaking, **globals()),
+        PIPELINES.format(base=openai.base, **globals()),
     ])
 
 
@@ -342,11 +330,10 @@ def taken_by_key(call, agent, listener, webhook):
     tell(f"agent {agent}: a survey was taken by keys, and understood")
 
 
-def understood_while_spoken(deepgram, agent, lines):
+def understood_while_spoken(deepgram, lines):
     """One session, to its end; its words were there before they were all said."""
-    sessions = [session for session in deepgram.sessions if session.tag == agent]
-    equal(len(sessions), 1, "sessions with the streaming recogniser")
-    session = sessions[0]
+    equal(len(deepgram.sessions), 1, "sessions with the streaming recogniser")
+    session = deepgram.sessions[0]
     assert session.over.wait(PATIENCE), "the session does not end"
     equal(session.ended, "closed", "how the session ended")
     equal(deepgram.recordings, [], "recordings that were sent instead")
@@ -358,7 +345,7 @@ def understood_while_spoken(deepgram, agent, lines):
         early = [(at, text) for at, text in stretch.interim if stretch.text.startswith(text) and at < stretch.last_voice]
         assert early or len(stretch.text.split()) < 3, (stretch.text, stretch.interim, stretch.last_voice)
         ahead += [round(1000 * (stretch.last_voice - early[0][0]))] if early else []
-    tell(f"agent {agent}: right words of {len(ahead)} stretches of {len(session.stretches)} came before their speech was over")
+    tell(f"right words of {len(ahead)} stretches of {len(session.stretches)} came before their speech was over")
     print(f"    they came {', '.join(map(str, ahead))} ms before; final words were asked for {session.finalizes} times")
 
 
@@ -376,7 +363,7 @@ def families(phone, listener, webhook, transcripts, servers):
     whole, packed = at_once((survey_by_voice, phone, "whole"), (survey_by_key, phone, "packed"))
     stages = {"speech_to_text": "deepgram", "text_to_speech": "elevenlabs"}
     taken_by_voice(streamed, "streamed", stages, listener, webhook, transcripts)
-    understood_while_spoken(deepgram, "streamed", SURVEY_LINES)
+    understood_while_spoken(deepgram, SURVEY_LINES)
     stages = {"speech_to_text": "google", "text_to_speech": "google"}
     taken_by_voice(whole, "whole", stages, listener, webhook, transcripts)
     taken_by_key(packed, "packed", listener, webhook)
@@ -403,27 +390,22 @@ def beginning_of(sentence):
     return rule
 
 
-def conversation(phone, agent):
+def conversation(phone, listener, server, transcripts):
     cues = [f"silent {SILENCE}"] * len(DIALOGUE)
     cues[INTERRUPTED + 1] = "speaking 4s"
     turns = [f"{cue} {phone.say(line)}" for cue, (line, _) in zip(cues, DIALOGUE)]
-    call = phone.call(agent, [*turns, f"silent {SILENCE} hang-up"])
+    call = phone.call("desk", [*turns, f"silent {SILENCE} hang-up"])
     equal(call.stream["ended"], "caller_hung_up", "how the conversation ended")
     equal(call.stream["playout"]["clears"], 1, "interruptions")
-    return call
 
-
-def conversed(call, agent, listener, server, transcripts):
-    """The model, the caller's ear and the transcript agree on what was said, and on where it was interrupted."""
-    system = ("system", DESKS[agent])
-    told = [chat for chat in server.chats if chat[0] == system and chat[-1] == ("user", DIALOGUE[-1][0])][-1]
+    told = [chat for chat in server.chats if chat[-1] == ("user", DIALOGUE[-1][0])][-1]
     heard = told[2 + 2 * INTERRUPTED + 1][1]
     assert TOWN.startswith(heard) and TOWN != heard and TOWN[len(heard)] in " .,", heard
-    expected = [system, ("assistant", GREETING)]
+    expected = [("system", "You are the front desk of a hotel."), ("assistant", GREETING)]
     for line, answer in DIALOGUE[:-1]:
         expected += [("user", line), ("assistant", heard if answer == TOWN else answer)]
     equal(told, [*expected, ("user", DIALOGUE[-1][0])], "the history")
-    tell(f"agent {agent}: a conversation of {len(DIALOGUE)} turns; the model was told all of it, the interrupted answer as heard")
+    tell(f"a conversation of {len(DIALOGUE)} turns; the model was told all of it, the interrupted answer as heard")
 
     # For a moment both speak; the caller's line is longer than that.
     begin, cut, end = call.turns[INTERRUPTED], call.turns[INTERRUPTED + 1] + 1000, call.turns[INTERRUPTED + 2]
@@ -450,14 +432,6 @@ def conversed(call, agent, listener, server, transcripts):
         after = line["at_ms"] - call.turns[number]
         assert 0 < after < 10_000, f"turn {number} is told {after:.0f} ms after the caller began it"
     tell("its transcript has the words of both sides, when they were said, and the interruption")
-
-
-def conversations(phone, listener, server, deepgram, transcripts):
-    """By recordings and by a recogniser that listens while the caller speaks, both at once."""
-    calls = at_once(*[(conversation, phone, agent) for agent in DESKS])
-    for call, agent in zip(calls, DESKS):
-        conversed(call, agent, listener, server, transcripts)
-    understood_while_spoken(deepgram, "desk_streamed", [line for line, _ in DIALOGUE])
 
 
 def failures(phone, listener, binaries):
@@ -515,7 +489,7 @@ def main(binaries):
             phone = Phone(binaries, address, folder)
             try:
                 families(phone, listener, webhook, transcripts, (server, deepgram, google))
-                conversations(phone, listener, server, deepgram, transcripts)
+                conversation(phone, listener, server, transcripts)
                 no_provider_failed(f"127.0.0.1:{operations[1]}")
                 failures(phone, listener, binaries)
             except BaseException:

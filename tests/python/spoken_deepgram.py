@@ -22,7 +22,9 @@ LOUD = 500
 INTERIM_MS = 300
 # What is listened to again once a voice begins: its beginning may be soft.
 BEFORE_VOICE_MS = 300
-# After so much silence the last word is whole.
+# Before so much silence what is asked to become final may be half a word, and is not told: words go on behind a hole.
+WHOLE_WORD_MS = 200
+# What a recogniser is given to come to the end of the last word.
 AFTER_VOICE = bytes(EARS_RATE // 5 * 2)
 # Without sound and signs of life for so long a session ends.
 SILENT_LIMIT_S = 10
@@ -82,7 +84,7 @@ class Session:
     """One caller's sound and what it was understood as, over one socket."""
 
     def __init__(self, request, query, hearing):
-        self.request, self.hearing, self.tag = request, hearing, query.get("tag", [None])[-1]
+        self.request, self.hearing = request, hearing
         self.endpointing_ms = int(query.get("endpointing", ["10"])[0])
         self.utterance_end_ms = int(query.get("utterance_end_ms", ["1000"])[0])
         self.tells_beginnings = query.get("vad_events") == ["true"]
@@ -96,6 +98,8 @@ class Session:
         self.at, self.begin, self.voice_to, self.last_word, self.final_to, self.told_at = 0, 0, 0, None, 0, 0
         # Words of the voice that are final already.
         self.final_words = 0
+        # When, in ms of sound, words are told that were asked to become final.
+        self.flush_at = None
 
     def run(self):
         """To its end."""
@@ -124,7 +128,10 @@ class Session:
             self.keep_alives += 1
         elif order == "Finalize":
             self.finalizes += 1
-            self.flush()
+            if self.stretch and self.at - self.voice_to < WHOLE_WORD_MS:
+                self.flush_at = self.voice_to + WHOLE_WORD_MS
+            else:
+                self.flush()
         elif order == "CloseStream":
             if self.stretch:
                 self.end_voice()
@@ -156,13 +163,15 @@ class Session:
             if self.tells_beginnings:
                 self.send({"type": "SpeechStarted", "channel": [0], "timestamp": self.begin / 1000})
         if is_loud:
-            self.voice_to, self.stretch.last_voice = self.at, time.monotonic()
+            self.voice_to, self.stretch.last_voice, self.flush_at = self.at, time.monotonic(), None
         if self.stretch:
             self.hearing.hear(self.from_line.push(frame))
         else:
             self.before = (self.before + frame)[-BEFORE_VOICE_MS * LINE_RATE // 1000 :]
         if self.stretch and self.at - self.voice_to >= self.endpointing_ms:
             self.end_voice()
+        elif self.flush_at is not None and self.at >= self.flush_at:
+            self.flush()
         elif self.last_word is not None and not self.stretch and self.at - self.last_word >= self.utterance_end_ms:
             self.send({"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": self.last_word / 1000})
             self.last_word = None
@@ -174,7 +183,7 @@ class Session:
 
     def flush(self):
         """What is understood by now is final, whether the voice is over or goes on."""
-        found = []
+        found, self.flush_at = [], None
         if self.stretch:
             known = self.hearing.so_far()
             found, self.final_words = self.new_words(known), len(known)
@@ -183,6 +192,7 @@ class Session:
 
     def end_voice(self):
         """It was silent long enough."""
+        self.flush_at = None
         known = self.hearing.so_far()
         self.hearing.hear(AFTER_VOICE)
         found = self.new_words(self.hearing.end() or known)
