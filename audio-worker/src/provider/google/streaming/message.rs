@@ -69,21 +69,27 @@ pub(super) fn read(response: StreamingRecognizeResponse) -> Vec<Heard> {
 /// What a status means that ended a stream. A token of an account ends early or is withdrawn; an API key is what it is.
 pub(in crate::provider::google) fn ended(status: &Status, is_account: bool, secrets: &Secrets) -> End {
     let is_wrong_key = || status.get_details_error_info().is_some_and(|info| info.reason == "API_KEY_INVALID");
-    let kind = match status.code() {
+    let code = status.code();
+    // 305 s in all, and some seconds without sound: "Exceeded maximum allowed stream duration", "Audio Timeout Error",
+    // "Stream timed out after receiving no more client requests".
+    let is_limit = matches!(code, Code::OutOfRange | Code::Aborted);
+    let kind = if is_limit {
+        Fault::Failed
+    } else if code == Code::InvalidArgument && is_wrong_key() {
         // To Google a wrong API key is a bad request, here as by REST.
-        Code::InvalidArgument if is_wrong_key() => Fault::Denied,
-        Code::OutOfRange => Fault::Failed,
-        code => grpc::fault(code),
+        Fault::Denied
+    } else {
+        grpc::fault(code)
     };
     let words = grpc::cause(status).or_else(|| fault::told(status.message(), secrets));
     let told = words.map_or_else(String::new, |words| format!(": {words}"));
-    let error = error(kind, &format!("{:?}{told}", status.code()));
-    match status.code() {
-        // 305 s in all, and some seconds without sound: "Exceeded maximum allowed stream duration", "Audio Timeout Error",
-        // "Stream timed out after receiving no more client requests".
-        Code::OutOfRange | Code::Aborted => End::Limit(error),
-        Code::Unauthenticated if is_account => End::Token(error),
-        _ => End::Fault(error),
+    let error = error(kind, &format!("{code:?}{told}"));
+    if is_limit {
+        End::Limit(error)
+    } else if code == Code::Unauthenticated && is_account {
+        End::Token(error)
+    } else {
+        End::Fault(error)
     }
 }
 
