@@ -127,12 +127,14 @@ def agents_file(openai, deepgram, elevenlabs, google, webhook):
 
     # A machine that is busy testing may take long over final words.
     listening = stage("deepgram", deepgram, ", finalize_wait_ms = 1500")
+    # Whole turns: what streams from Google is gRPC, which this server does not speak.
+    turns = stage("google", google, ", streaming = false")
     return "".join([
         travel_survey.defaults(openai.base),
         travel_survey.survey("poll", webhook.url),
         travel_survey.survey("streamed", webhook.url, listening, stage("elevenlabs", elevenlabs)),
-        travel_survey.survey("whole", webhook.url, stage("google", google), stage("google", google, ', format = "pcm"')),
-        travel_survey.survey("packed", webhook.url, stage("google", google), stage("google", google, ', format = "mp3"')),
+        travel_survey.survey("whole", webhook.url, turns, stage("google", google, ', format = "pcm"')),
+        travel_survey.survey("packed", webhook.url, turns, stage("google", google, ', format = "mp3"')),
         PIPELINES.format(base=openai.base, **globals()),
     ])
 
