@@ -17,7 +17,7 @@ use tests::{
     shop::Shop,
     signal,
     sim::{CallPlan, Verb, decode_mulaw},
-    stack::{Stack, StackPlan},
+    stack::{Stack, StackPlan, eventually},
     talk::{Clip, Phone, Transcripts, recorded, staff},
 };
 use url::Url;
