@@ -11,16 +11,19 @@ use super::{
     Fault, Limits, Pending, ProviderError, Speech, SpeechToText,
     fault::error,
     http::Client,
-    listening::Listening,
+    listening::{
+        Listening,
+        socket::{self, OPEN_LIMIT},
+    },
     openai::{Server, SettingsError},
+    websocket,
 };
+use session::Session;
+
 mod language;
 mod message;
 mod recording;
 mod session;
-
-/// Longest wait for the connection of a session: sound waits meanwhile.
-const OPEN_LIMIT: Duration = Duration::from_secs(4);
 
 /// What is asked of whom.
 #[derive(Debug, Clone)]
@@ -70,7 +73,7 @@ impl SpeechToText for Deepgram {
         // An address that HTTP cannot carry was found when the agent was made.
         let request = self.0.stream(language).ok()?;
         let limit = self.0.limits.first.min(OPEN_LIMIT);
-        Some(Box::new(session::begin(self.0.client.clone(), request, limit, earlier)))
+        Some(socket::begin(self.0.client.clone(), request, limit, earlier, Session))
     }
 }
 
@@ -149,14 +152,14 @@ impl Place {
             .append_pair("vad_events", "true")
             .append_pair("endpointing", &ms(self.endpointing))
             .append_pair("utterance_end_ms", &ms(self.utterance_end));
-        let scheme = if url.scheme() == "http" { "ws" } else { "wss" };
-        let address = url.as_str().split_once(':').map_or_else(String::new, |(_, rest)| format!("{scheme}:{rest}"));
-        self.request(Request::get(as_uri(&address)?))
+        let address = websocket::address(&url).ok_or_else(uncarried)?;
+        self.request(Request::get(address))
     }
 
     /// For a recording.
     fn recording(&self, language: &str) -> Result<Request<()>, ProviderError> {
-        self.request(Request::post(as_uri(self.in_language(language).as_str())?))
+        let address: Uri = self.in_language(language).as_str().parse().map_err(|_| uncarried())?;
+        self.request(Request::post(address))
     }
 
     /// Without a language it takes its own.
@@ -176,8 +179,8 @@ impl Place {
     }
 }
 
-fn as_uri(address: &str) -> Result<Uri, ProviderError> {
-    address.parse().map_err(|_| error(Fault::Rejected, "an address that HTTP cannot carry"))
+fn uncarried() -> ProviderError {
+    error(Fault::Rejected, "an address that HTTP cannot carry")
 }
 
 #[cfg(test)]

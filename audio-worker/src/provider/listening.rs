@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use super::ProviderError;
 
 pub(super) mod feed;
+pub(super) mod socket;
 
 /// One call's sound on its way to a recogniser. Dropping it ends the session in good order, within a bound.
 pub trait Listening: Send {

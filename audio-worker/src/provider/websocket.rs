@@ -10,6 +10,7 @@ use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{self, client::IntoClientRequest, protocol::WebSocketConfig},
 };
+use url::Url;
 
 use super::{Fault, ProviderError, fault, http::Client};
 
@@ -24,6 +25,13 @@ const MAX_WAITING_BYTES: usize = 1 << 20;
 
 /// A WebSocket. It lives on the runtime that it was opened on.
 pub type Socket = WebSocketStream<TokioIo<Stream>>;
+
+/// The address of a WebSocket at an HTTP address; none when HTTP cannot carry it.
+pub(super) fn address(url: &Url) -> Option<Uri> {
+    let scheme = if url.scheme() == "http" { "ws" } else { "wss" };
+    let (_, rest) = url.as_str().split_once(':')?;
+    format!("{scheme}:{rest}").parse().ok()
+}
 
 /// Opens the WebSocket that `request` asks for (`ws` or `wss`), with its headers; connection and handshake take `limit` at
 /// most.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::provider::{
     Fault, ProviderError,
     fault::error,
-    listening::{Recognised, Stretch, TimedWord},
+    listening::{Recognised, Stretch, TimedWord, socket},
 };
 
 /// Longest code of an error, in characters, that is told: `NET-0001`, `INVALID_AUTH`.
@@ -46,13 +46,8 @@ pub(super) fn read(text: &str) -> Result<Vec<Recognised>, ProviderError> {
 
 /// What the end of a socket means. Its words are not told but for their code: they may repeat what was sent.
 pub(super) fn closed(code: u16, reason: &str) -> ProviderError {
-    let kind = match code {
-        // Going away, and errors of the server: `NET-0000`, `NET-0001`.
-        1001 | 1011..=1014 => Fault::Failed,
-        // Sound that is none: `DATA-0000`.
-        1002 | 1003 | 1007..=1010 => Fault::Rejected,
-        _ => Fault::Unreachable,
-    };
+    // `NET-0000` and `NET-0001` come with 1011, `DATA-0000` with 1008.
+    let kind = socket::of_close(code);
     let words = reason.split(|c: char| c.is_whitespace() || c == ':');
     let code_of_reason = words.map(|word| word.trim_matches(['"', '.', ','])).find(|word| is_code(word));
     error(kind, format!("closed with {code} {}", code_of_reason.unwrap_or_default()).trim_end())
