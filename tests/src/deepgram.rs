@@ -15,7 +15,10 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
+use manner::Manner;
+
 pub(crate) mod line;
+pub(crate) mod manner;
 mod recogniser;
 mod server;
 
@@ -57,7 +60,7 @@ pub enum Mishap {
 pub struct Session {
     /// What the address asks for.
     pub query: Vec<(String, String)>,
-    /// The header.
+    /// The header of the key.
     pub authorization: Option<String>,
     /// Sound that came, in bytes.
     pub bytes: usize,
@@ -96,9 +99,14 @@ impl Deepgram {
     /// # Errors
     /// When there is none.
     pub async fn start() -> io::Result<Self> {
+        Self::start_as(Manner::Deepgram).await
+    }
+
+    /// The same for another family's messages.
+    pub(crate) async fn start_as(manner: Manner) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { state: Mutex::default(), sessions: watch::channel(Vec::new()).0 });
+        let shared = Arc::new(Shared { manner, state: Mutex::default(), sessions: watch::channel(Vec::new()).0 });
         let serving = AbortOnDropHandle::new(tokio::spawn(server::serve(listener, Arc::clone(&shared))));
         Ok(Self { address, shared, _serving: serving })
     }
@@ -142,6 +150,7 @@ impl Deepgram {
 /// What the connections share.
 #[derive(Debug)]
 struct Shared {
+    manner: Manner,
     state: Mutex<State>,
     sessions: watch::Sender<Vec<Session>>,
 }

@@ -9,6 +9,7 @@
 //! - [`openai`]: a stand-in for OpenAI, with fixed delays, faults on demand, and room for a real recogniser and voice.
 //! - [`mod@deepgram`]: a stand-in for Deepgram, which listens while somebody speaks.
 //! - [`mod@google`]: a stand-in for Google's speech-to-text, which does so over gRPC.
+//! - [`mod@elevenlabs`]: the same for ElevenLabs.
 //! - [`realtime`]: a stand-in for a realtime server, which hears and speaks by itself.
 //! - [`remote`]: a stand-in for an agent that is a service of its own, and what such agents do wrong; [`conformance`] are the
 //!   checks that a good one passes.
@@ -28,6 +29,7 @@ pub mod conformance;
 pub mod corpus;
 pub mod deepgram;
 pub mod demo;
+pub mod elevenlabs;
 pub mod fuzz;
 pub mod google;
 pub mod hearing;

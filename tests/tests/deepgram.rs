@@ -3,33 +3,35 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use audio_worker::{
-    agent::Agents,
-    dsp::mulaw,
-    provider::{
-        Fault, ProviderError, Speech, SpeechToText,
-        deepgram::{self, Settings},
-        http::Client,
-        listening::{Listening, Recognised},
-    },
+use audio_worker::provider::{
+    Fault, Speech, SpeechToText,
+    deepgram::{self, Settings},
+    http::Client,
+    listening::Recognised,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
+use listened::{Ear, PATIENCE, PAUSE, SILENCE, voice};
 use tests::{
     deepgram::{Deepgram, Mishap},
-    openai::{OpenAi, Script, Stage, tone},
-    stack::{Stack, StackPlan, eventually},
-    talk::{Phone, recorded, staff},
+    openai::Stage,
+    stack::eventually,
+    talk::recorded,
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::runtime::Handle;
 
-/// How long what must come may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Silence after which an answer is over.
-const PAUSE: Duration = Duration::from_millis(600);
+#[path = "support/listened.rs"]
+mod listened;
+
+type Desk = listened::Desk<Box<Deepgram>>;
+
 const KEY: &str = "dg-0123456789abcdef";
+
+async fn desk(more: &str) -> Desk {
+    Desk::open("deepgram", Box::new(Deepgram::start().await.unwrap()), more).await
+}
 
 fn recogniser(server: &Deepgram, change: impl FnOnce(&mut Settings)) -> Arc<dyn SpeechToText> {
     let mut settings = Settings::default();
@@ -38,57 +40,6 @@ fn recogniser(server: &Deepgram, change: impl FnOnce(&mut Settings)) -> Arc<dyn 
     change(&mut settings);
     deepgram::speech_to_text(&Client::new(Handle::current()).unwrap(), &settings).unwrap()
 }
-
-/// A session that is fed by hand.
-struct Ear(Box<dyn Listening>);
-
-impl Ear {
-    fn open(server: &Deepgram) -> Self {
-        Self(recogniser(server, |_| {}).listen("en-GB", Bytes::new()).unwrap())
-    }
-
-    fn feed(&mut self, sound: &[u8], ms: usize) {
-        for frame in sound.iter().copied().cycle().take(ms * 8).collect::<Vec<_>>().chunks(160) {
-            self.0.feed(frame);
-        }
-    }
-
-    async fn next(&mut self) -> Result<Recognised, ProviderError> {
-        timeout(PATIENCE, poll_fn(|cx| self.0.poll(cx))).await.expect("nothing comes")
-    }
-
-    /// The final words of all that was fed.
-    async fn finish(&mut self) -> Vec<Recognised> {
-        self.0.finalize();
-        let mut found = Vec::new();
-        loop {
-            let next = self.next().await.unwrap();
-            let is_final = matches!(next, Recognised::Final(_));
-            found.push(next);
-            if is_final {
-                return found;
-            }
-        }
-    }
-
-    async fn fails(&mut self) -> ProviderError {
-        loop {
-            if let Err(error) = self.next().await {
-                return error;
-            }
-        }
-    }
-}
-
-/// Mu-law of a loud tone.
-fn voice() -> Vec<u8> {
-    let mut codes = Vec::new();
-    let pcm: Vec<i16> = tone(400.0, Duration::from_secs(1)).into_iter().step_by(3).collect();
-    mulaw::encode(&pcm, &mut codes);
-    codes
-}
-
-const SILENCE: [u8; 160] = [0xff; 160];
 
 #[tokio::test]
 async fn a_session_says_what_it_wants_hears_all_and_ends_in_good_order() {
@@ -135,7 +86,7 @@ async fn a_session_says_what_it_wants_hears_all_and_ends_in_good_order() {
 async fn ends_of_speech_are_told() {
     let server = Deepgram::start().await.unwrap();
     server.says("Hello there.");
-    let mut ear = Ear::open(&server);
+    let mut ear = Ear::open(&*recogniser(&server, |_| {}));
     ear.feed(&voice(), 600);
     ear.feed(&SILENCE, 1100);
     let mut ends = Vec::new();
@@ -164,7 +115,7 @@ async fn what_comes_in_pieces_is_the_same_as_in_one() {
         if let Some(mishap) = mishap.clone() {
             server.upset(mishap);
         }
-        let mut ear = Ear::open(&server);
+        let mut ear = Ear::open(&*recogniser(&server, |_| {}));
         ear.feed(&voice(), 700);
         // Both are understood before it is asked.
         let mut found = vec![ear.next().await.unwrap(), ear.next().await.unwrap()];
@@ -179,14 +130,14 @@ async fn what_cannot_be_read_is_told_and_does_not_end_the_session_at_once() {
     let server = Deepgram::start().await.unwrap();
     server.says("Hello there.");
     server.upset(Mishap::Before("<html></html>".to_owned()));
-    let mut ear = Ear::open(&server);
+    let mut ear = Ear::open(&*recogniser(&server, |_| {}));
     ear.feed(&voice(), 700);
     let found = ear.finish().await;
     assert!(matches!(&found[0], Recognised::Unreadable(error) if error.kind == Fault::Malformed), "{found:?}");
     assert!(matches!(found.last(), Some(Recognised::Final(stretch)) if stretch.text == "Hello there."));
     // Where there is nothing else, it does.
     server.upset(Mishap::Instead("{\"type\":\"Results\"".to_owned()));
-    let mut ear = Ear::open(&server);
+    let mut ear = Ear::open(&*recogniser(&server, |_| {}));
     ear.feed(&voice(), 4500);
     assert_eq!(ear.fails().await.kind, Fault::Malformed);
 }
@@ -208,7 +159,7 @@ async fn refusals_and_early_ends_have_their_meaning() {
         (Mishap::Fail(100), Fault::Failed, "says that it failed NET-0000"),
     ] {
         server.upset(mishap.clone());
-        let mut ear = Ear::open(&server);
+        let mut ear = Ear::open(&*recogniser(&server, |_| {}));
         ear.feed(&voice(), 400);
         let error = ear.fails().await;
         assert_eq!(error.kind, kind, "{mishap:?}: {error}");
@@ -220,7 +171,7 @@ async fn refusals_and_early_ends_have_their_meaning() {
 #[tokio::test]
 async fn nobody_there_and_too_much_to_send_are_told() {
     let server = Deepgram::start().await.unwrap();
-    let mut ear = Ear::open(&server);
+    let mut ear = Ear::open(&*recogniser(&server, |_| {}));
     // More than 5 s, before any of it could leave.
     ear.feed(&voice(), 5020);
     let error = ear.fails().await;
@@ -239,7 +190,7 @@ async fn nobody_there_and_too_much_to_send_are_told() {
 async fn without_sound_the_session_is_kept_alive() {
     let server = Deepgram::start().await.unwrap();
     server.says("Hello there.");
-    let mut ear = Ear::open(&server);
+    let mut ear = Ear::open(&*recogniser(&server, |_| {}));
     ear.feed(&SILENCE, 20);
     // Nobody asks meanwhile; 10 s of silence would end it.
     server
@@ -272,84 +223,15 @@ async fn recordings_are_put_into_words() {
     }
 }
 
-/// An agent that is heard through the stand-in.
-struct Desk {
-    stack: Stack,
-    deepgram: Deepgram,
-    openai: OpenAi,
-}
-
-impl Desk {
-    async fn open(more: &str) -> Self {
-        let script =
-            Script { think: Arc::new(|turns| format!("You said {}", turns.last().unwrap().text)), ..Script::default() };
-        let (openai, deepgram) = (OpenAi::start(script).await.unwrap(), Deepgram::start().await.unwrap());
-        let stack = Stack::start(
-            StackPlan::default().agents(Self::staff(&openai, &deepgram, more)).gateway("DEFAULT_AGENT", "desk"),
-        );
-        Self { stack: stack.await, deepgram, openai }
-    }
-
-    fn staff(openai: &OpenAi, deepgram: &Deepgram, more: &str) -> Agents {
-        let url = deepgram.base();
-        let file = format!(
-            r#"
-            [agent.desk]
-            kind = "pipeline"
-            instructions = "Be brief."
-            greeting = "Hello there."
-            max_faults = 20
-            [agent.desk.speech_to_text]
-            provider = "deepgram"
-            url = "{url}"
-            {more}
-            [agent.desk.chat]
-            model = "m"
-            [agent.desk.text_to_speech]
-            model = "m"
-            "#
-        );
-        staff(&file, &openai.base())
-    }
-
-    async fn greeted(&self) -> Phone {
-        let mut phone = Phone::dial(&self.stack.call_plan()).await.unwrap();
-        let began = phone.began();
-        phone.until("the greeting", PATIENCE, |log| log.has_answered(began, PAUSE)).await.unwrap();
-        phone
-    }
-
-    /// Says something in which `words` are understood; gives what the model was told of it.
-    async fn say(&self, phone: &mut Phone, clip: usize, words: &str) -> String {
-        self.deepgram.says(words);
-        let said = phone.say_all(&recorded()[clip]).await.unwrap().ended.unwrap();
-        phone.until("an answer", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
-        let asked = self.openai.asked_for(Stage::Chat);
-        let messages = asked.last().unwrap().fields["messages"].as_array().unwrap().clone();
-        messages.last().unwrap()["content"].as_str().unwrap().to_owned()
-    }
-
-    async fn errors(&self, kind: &str) -> f64 {
-        let name = format!("tandem_worker_provider_errors_total{{kind=\"{kind}\",stage=\"speech_to_text\"}}");
-        self.stack.worker_metrics().await.of(&name).unwrap_or_default()
-    }
-
-    async fn close(self, mut phone: Phone) {
-        phone.hang_up().await;
-        self.deepgram.wait_for("the end of all sessions", |sessions| sessions.iter().all(|one| one.is_over)).await;
-        self.stack.stop().await;
-    }
-}
-
 #[tokio::test]
 async fn a_call_whose_words_come_while_they_are_said_is_answered() {
     let calls = ["", "endpoint = \"provider\""].map(async |more| {
-        let desk = Desk::open(more).await;
+        let desk = desk(more).await;
         let mut phone = desk.greeted().await;
         for (clip, words) in ["What time is it?", "And tomorrow?", "Thank you."].into_iter().enumerate() {
             assert_eq!(desk.say(&mut phone, clip, words).await, words);
         }
-        let sessions = desk.deepgram.sessions();
+        let sessions = desk.server.sessions();
         assert_eq!(sessions.len(), 1, "one session for the whole call, and no recording");
         assert_eq!(sessions[0].asked("language"), ["en-US"]);
         desk.close(phone).await;
@@ -359,12 +241,12 @@ async fn a_call_whose_words_come_while_they_are_said_is_answered() {
 
 #[tokio::test]
 async fn a_turn_in_which_the_socket_dies_is_answered_all_the_same() {
-    let desk = Desk::open("").await;
-    desk.deepgram.upset(Mishap::Close(400, 1011, "NET-0000".to_owned()));
+    let desk = desk("").await;
+    desk.server.upset(Mishap::Close(400, 1011, "NET-0000".to_owned()));
     let mut phone = desk.greeted().await;
     assert_eq!(desk.say(&mut phone, 0, "What time is it?").await, "What time is it?");
     // What had been said before it died was said once more to the second.
-    let sessions = desk.deepgram.sessions();
+    let sessions = desk.server.sessions();
     assert_eq!((sessions.len(), sessions[0].is_over, sessions[1].is_recording), (2, true, false));
     assert!(sessions[1].bytes > 8 * 400);
     eventually("the fault is counted", async || desk.errors("failed").await == 1.0).await;
@@ -374,16 +256,16 @@ async fn a_turn_in_which_the_socket_dies_is_answered_all_the_same() {
 
 #[tokio::test]
 async fn where_nobody_listens_any_more_the_recording_is_asked_for() {
-    let desk = Desk::open("").await;
-    desk.deepgram.recorded(Ok("What was recorded."));
-    desk.deepgram.upset(Mishap::Break(400));
-    desk.deepgram.upset(Mishap::Refuse(503));
+    let desk = desk("").await;
+    desk.server.recorded(Ok("What was recorded."));
+    desk.server.upset(Mishap::Break(400));
+    desk.server.upset(Mishap::Refuse(503));
     let mut phone = desk.greeted().await;
     assert_eq!(desk.say(&mut phone, 0, "never").await, "What was recorded.");
-    let seen: Vec<_> = desk.deepgram.sessions().iter().map(|session| session.is_recording).collect();
+    let seen: Vec<_> = desk.server.sessions().iter().map(|session| session.is_recording).collect();
     assert_eq!(seen[..3], [false, false, true]);
     // Later it listens again.
-    desk.deepgram
+    desk.server
         .wait_for("another session", |sessions| sessions.iter().filter(|one| !one.is_recording).count() == 3)
         .await;
     assert_eq!(desk.say(&mut phone, 1, "And tomorrow?").await, "And tomorrow?");
@@ -392,15 +274,15 @@ async fn where_nobody_listens_any_more_the_recording_is_asked_for() {
 
 #[tokio::test]
 async fn with_a_wrong_key_the_caller_hears_an_apology_and_nobody_insists() {
-    let desk = Desk::open("").await;
-    desk.deepgram.recorded(Err(401));
-    desk.deepgram.upset(Mishap::Refuse(401));
-    desk.deepgram.upset(Mishap::Refuse(401));
+    let desk = desk("").await;
+    desk.server.recorded(Err(401));
+    desk.server.upset(Mishap::Refuse(401));
+    desk.server.upset(Mishap::Refuse(401));
     let mut phone = desk.greeted().await;
     let said = phone.say_all(&recorded()[0]).await.unwrap().ended.unwrap();
     phone.until("the apology", PATIENCE, |log| log.has_answered(said, PAUSE)).await.unwrap();
     assert!(desk.openai.asked_for(Stage::Chat).is_empty());
-    let sessions = desk.deepgram.sessions();
+    let sessions = desk.server.sessions();
     // Another provider could stand in for it, so a session is asked for once more, and no more.
     assert!(sessions.iter().filter(|session| !session.is_recording).count() <= 2);
     eventually("both refusals are counted", async || desk.errors("denied").await >= 2.0).await;
@@ -409,9 +291,9 @@ async fn with_a_wrong_key_the_caller_hears_an_apology_and_nobody_insists() {
 
 #[tokio::test]
 async fn one_who_takes_all_and_says_nothing_is_not_believed() {
-    let desk = Desk::open("").await;
-    desk.deepgram.recorded(Ok("What was recorded."));
-    desk.deepgram.upset(Mishap::Deaf);
+    let desk = desk("").await;
+    desk.server.recorded(Ok("What was recorded."));
+    desk.server.upset(Mishap::Deaf);
     let mut phone = desk.greeted().await;
     assert_eq!(desk.say(&mut phone, 0, "never").await, "What was recorded.");
     desk.close(phone).await;
@@ -420,8 +302,8 @@ async fn one_who_takes_all_and_says_nothing_is_not_believed() {
 #[tokio::test]
 async fn final_words_that_come_late_or_never_are_not_waited_for() {
     let calls = [Mishap::FinalizesAfter(Duration::from_secs(2)), Mishap::NeverFinalizes].map(async |mishap| {
-        let desk = Desk::open("endpointing_ms = 5000").await;
-        desk.deepgram.upset(mishap);
+        let desk = desk("endpointing_ms = 5000").await;
+        desk.server.upset(mishap);
         let mut phone = desk.greeted().await;
         // What was understood until then: the stand-in leaves the last word to the end.
         assert_eq!(desk.say(&mut phone, 0, "What time is it?").await, "What time is");

@@ -203,6 +203,12 @@ fn hearing(stage: &StageSettings<file::Hearing>, client: &Client) -> Result<Arc<
             let streaming = stage.options.listens.then_some(recognize::Streams { ends });
             google::speech_to_text(client, recognize::Settings { server, model, prompt, streaming })
         }
+        Provider::ElevenLabs if elevenlabs::realtime::is_realtime(&model) => {
+            let file::Streaming { endpointing, keyterms, .. } = stage.options.streaming.clone();
+            let ends_after = (stage.options.live.endpoint == Endpoint::Provider).then_some(endpointing);
+            let settings = elevenlabs::realtime::Settings { server, model, ends_after, keyterms, temperature };
+            elevenlabs::listening(client, &settings)
+        }
         Provider::ElevenLabs => elevenlabs::speech_to_text(client, transcribe::Settings { server, model, temperature }),
         Provider::Deepgram => {
             let file::Streaming { endpointing, utterance_end, keyterms } = stage.options.streaming.clone();

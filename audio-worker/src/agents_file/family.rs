@@ -126,9 +126,9 @@ const ELEVENLABS: Family = Family {
     key: "ELEVENLABS_API_KEY",
     speech_to_text: Some(Service {
         url: ELEVENLABS_URL,
-        model: "scribe_v1",
+        model: "scribe_v2_realtime",
         has_models_of_its_own: false,
-        options: &["temperature"],
+        options: &["temperature", "endpoint", "endpointing_ms", "finalize_wait_ms", "keyterms"],
     }),
     chat: None,
     text_to_speech: Some((

@@ -70,8 +70,8 @@ fn hearing(reader: &mut Reader<'_>, section: Section<'_>, defaults: &Defaults) -
         prompt: reader.string(&section, "prompt", MAX_HINT_CHARS, false),
         temperature: reader.decimal(&section, "temperature", 0.0..=1.0),
         listens: reader.flag(&section, "streaming").unwrap_or(true),
-        live: listening::live(reader, &section),
-        streaming: listening::streaming(reader, &section),
+        live: listening::live(reader, &section, provider),
+        streaming: listening::streaming(reader, &section, provider),
     };
     stage(reader, &section, (Stage::SpeechToText, provider), defaults, options)
 }

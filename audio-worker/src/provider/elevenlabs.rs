@@ -1,4 +1,4 @@
-//! ElevenLabs: voices, with the times of their words, and speech-to-text.
+//! ElevenLabs: voices, with the times of their words, and speech-to-text, of whole turns and while they are said.
 
 use std::sync::Arc;
 
@@ -11,11 +11,15 @@ use super::{
 };
 
 mod alignment;
+pub mod realtime;
 pub mod transcribe;
 pub mod voice;
 
 /// Header of the key.
 const API_KEY: HeaderName = HeaderName::from_static("xi-api-key");
+
+/// What realtime models miss, and they alone, is put into words by this model.
+const FOR_RECORDINGS: &str = "scribe_v2";
 
 /// Speech-to-text.
 ///
@@ -25,6 +29,21 @@ pub fn speech_to_text(client: &Client, settings: transcribe::Settings) -> Result
     settings.check()?;
     let endpoint = endpoint(client, &settings.server, "speech-to-text")?;
     Ok(Arc::new(transcribe::Scribe::new(endpoint, settings)))
+}
+
+/// Speech-to-text by a realtime model, while the caller speaks.
+///
+/// # Errors
+/// When the settings cannot work.
+pub fn listening(client: &Client, settings: &realtime::Settings) -> Result<Arc<dyn SpeechToText>, SettingsError> {
+    Ok(Arc::new(realtime(client, settings)?))
+}
+
+fn realtime(client: &Client, settings: &realtime::Settings) -> Result<realtime::Realtime, SettingsError> {
+    let (server, temperature) = (settings.server.clone(), settings.temperature);
+    let recordings = transcribe::Settings { server, model: FOR_RECORDINGS.to_owned(), temperature };
+    let endpoint = endpoint(client, &settings.server, "speech-to-text")?;
+    realtime::Realtime::new(endpoint, settings, speech_to_text(client, recordings)?)
 }
 
 /// Text-to-speech.

@@ -106,13 +106,10 @@ impl Recogniser {
                 return json!({ "type": "UtteranceEnd", "channel": [0, 1], "last_word_end": last_word_end });
             }
         };
-        let (from, to) = self.voice.unwrap_or((self.at_ms, self.at_ms));
-        let all: Vec<_> = text.split_whitespace().collect();
-        let each = (to - from) / (all.len() as u64).max(1);
-        let words = (0..).zip(&all).map(|(at, word): (u64, _)| {
+        let words = self.words(text).map(|(word, from, to)| {
             json!({
                 "word": word.to_lowercase(), "punctuated_word": word, "confidence": 0.99,
-                "start": seconds(from + at * each), "end": seconds(from + (at + 1) * each),
+                "start": seconds(from), "end": seconds(to),
             })
         });
         let message = json!({
@@ -126,12 +123,29 @@ impl Recogniser {
             },
         });
         if is_final {
-            (self.final_to, self.told_at, self.voice) = (self.at_ms, self.at_ms, None);
+            self.finish();
         }
         message
     }
+
+    /// The words of `text`, from and to in ms: they fill the voice that is not final.
+    pub(super) fn words<'t>(&self, text: &'t str) -> impl Iterator<Item = (&'t str, u64, u64)> + use<'t> {
+        let (from, to) = self.voice.unwrap_or((self.at_ms, self.at_ms));
+        let each = (to - from) / (text.split_whitespace().count() as u64).max(1);
+        (0..).zip(text.split_whitespace()).map(move |(at, word)| (word, from + at * each, from + (at + 1) * each))
+    }
+
+    /// What was heard is final.
+    pub(super) const fn finish(&mut self) {
+        (self.final_to, self.told_at, self.voice) = (self.at_ms, self.at_ms, None);
+    }
+
+    /// Sound that is not final, in ms.
+    pub(super) const fn open_ms(&self) -> u64 {
+        self.at_ms - self.final_to
+    }
 }
 
-fn seconds(ms: u64) -> f64 {
+pub(super) fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }

@@ -29,7 +29,8 @@ use url::form_urlencoded;
 use super::{
     FINALIZES_AFTER, Mishap, Session, Shared,
     line::Line,
-    recogniser::{Finding, Recogniser},
+    manner::{Heard, Order},
+    recogniser::Finding,
 };
 
 /// Longest head of a request.
@@ -50,6 +51,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 /// A request's head.
 struct Head {
+    path: String,
     is_post: bool,
     query: Vec<(String, String)>,
     /// By their names in small letters.
@@ -65,7 +67,10 @@ impl Head {
 async fn connection(mut stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let Ok(Some(head)) = head(&mut stream).await else { return };
-    let authorization = head.header("authorization").map(str::to_owned);
+    if !shared.manner.serves(&head.path, head.is_post) {
+        return;
+    }
+    let authorization = head.header(shared.manner.key_header()).map(str::to_owned);
     let noted = Session { query: head.query.clone(), authorization, is_recording: head.is_post, ..Session::default() };
     let place = shared.note(noted);
     let done = if head.is_post {
@@ -95,7 +100,7 @@ async fn head(stream: &mut TcpStream) -> io::Result<Option<Head>> {
     let headers = lines.filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned())).collect();
     let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    Ok((path == "/v1/listen").then_some(Head { is_post: method == "POST", query, headers }))
+    Ok(Some(Head { path: path.to_owned(), is_post: method == "POST", query, headers }))
 }
 
 async fn recording(mut stream: TcpStream, head: &Head, shared: &Shared, place: usize) -> io::Result<()> {
@@ -108,11 +113,8 @@ async fn recording(mut stream: TcpStream, head: &Head, shared: &Shared, place: u
     });
     let recorded = shared.state().recorded.clone();
     let (status, answer) = match recorded {
-        Some(Ok(words)) => {
-            let alternatives = json!([{ "transcript": words, "confidence": 0.9, "words": [] }]);
-            (200, json!({ "metadata": {}, "results": { "channels": [{ "alternatives": alternatives }] } }))
-        }
-        Some(Err(status)) => (status, json!({ "err_code": "NO", "err_msg": "Not today.", "request_id": "0" })),
+        Some(Ok(words)) => (200, shared.manner.recorded(&words)),
+        Some(Err(status)) => (status, shared.manner.refused("Not today.")),
         None => (500, Value::Null),
     };
     respond(&mut stream, status, &answer.to_string()).await
@@ -134,7 +136,7 @@ async fn upgraded(
     mishap: Option<Mishap>,
 ) -> Result<(), SocketError> {
     if let Some(Mishap::Refuse(status)) = mishap {
-        let body = json!({ "err_code": "INVALID_AUTH", "err_msg": "Invalid credentials.", "request_id": "0" });
+        let body = shared.manner.refused("Invalid credentials.");
         return Ok(respond(&mut stream, status, &body.to_string()).await?);
     }
     let Some(key) = head.header("sec-websocket-key") else { return Ok(respond(&mut stream, 400, "{}").await?) };
@@ -145,18 +147,17 @@ async fn upgraded(
     stream.write_all(switching.as_bytes()).await?;
     let pace = if let Some(Mishap::ByteByByte(pace)) = mishap { Some(pace) } else { None };
     let socket = WebSocketStream::from_raw_socket(Line::new(stream, pace), Role::Server, None).await;
-    let number = |name: &str| {
+    let heard = shared.manner.listener(|name| {
         let found = head.query.iter().find(|(key, _)| key == name);
-        found.and_then(|(_, value)| value.parse().ok()).unwrap_or(1000)
-    };
-    let recogniser = Recogniser::new(number("endpointing"), number("utterance_end_ms"));
-    Listening { socket, recogniser, shared, place, mishap }.run().await
+        found.map(|(_, value)| value.as_str())
+    });
+    Listening { socket, heard, shared, place, mishap }.run().await
 }
 
 /// One session.
 struct Listening<'a> {
     socket: WebSocketStream<Line>,
-    recogniser: Recogniser,
+    heard: Heard,
     shared: &'a Shared,
     place: usize,
     mishap: Option<Mishap>,
@@ -170,6 +171,9 @@ impl Listening<'_> {
             _ => Some(FINALIZES_AFTER),
         };
         let (mut due, mut silent): (Option<Instant>, _) = (None, now() + SILENT_LIMIT);
+        if let Some(greeting) = self.shared.manner.greeting() {
+            self.send(&greeting.to_string()).await?;
+        }
         loop {
             let message = tokio::select! {
                 message = self.socket.next() => message,
@@ -178,69 +182,76 @@ impl Listening<'_> {
                     self.tell(Finding::Final { speech_final: false }, true).await?;
                     continue;
                 }
-                () = sleep_until(silent) => return self.close(1011, "NET-0001").await,
+                () = sleep_until(silent) => {
+                    let (code, reason) = self.shared.manner.tired();
+                    return self.close(code, reason).await;
+                }
             };
             let Some(message) = message else { return Ok(()) };
-            match message? {
-                Message::Binary(codes) => {
-                    silent = now() + SILENT_LIMIT;
-                    self.shared.update(self.place, |session| {
-                        session.bytes += codes.len();
-                        let room = KEPT_BYTES.saturating_sub(session.first.len());
-                        session.first.extend(codes.iter().take(room));
-                    });
-                    self.recogniser.hear(&codes);
-                    while let Some(finding) = self.recogniser.next() {
-                        self.tell(finding, false).await?;
-                        if self.is_struck() {
-                            return self.strike().await;
-                        }
-                    }
-                    if self.is_struck() {
-                        return self.strike().await;
-                    }
+            let message = message?;
+            if message.is_close() {
+                let is_goodbye = self.shared.manner.leaves_by_closing();
+                self.shared.update(self.place, |session| session.said_goodbye |= is_goodbye);
+                return Ok(());
+            }
+            if message.is_ping() || message.is_pong() {
+                continue;
+            }
+            let Some(Order { sound, finalize, goodbye }) = self.shared.manner.read(&message) else {
+                return self.close(1008, "DATA-0000").await;
+            };
+            silent = now() + SILENT_LIMIT;
+            self.shared.update(self.place, |session| {
+                session.bytes += sound.len();
+                let room = KEPT_BYTES.saturating_sub(session.first.len());
+                session.first.extend(sound.iter().take(room));
+                session.finalizes += u32::from(finalize);
+                session.said_goodbye |= goodbye;
+                session.keep_alives += u32::from(sound.is_empty() && !finalize && !goodbye);
+            });
+            self.heard.recogniser.hear(&sound);
+            while let Some(finding) = self.heard.recogniser.next() {
+                self.tell(finding, false).await?;
+                if self.is_struck() {
+                    return self.strike().await;
                 }
-                Message::Text(text) => {
-                    let order: Value = serde_json::from_str(&text).unwrap_or_default();
-                    match order["type"].as_str() {
-                        Some("KeepAlive") => {
-                            silent = now() + SILENT_LIMIT;
-                            self.shared.update(self.place, |session| session.keep_alives += 1);
-                        }
-                        Some("Finalize") => {
-                            due = after.map(|after| now() + after);
-                            self.shared.update(self.place, |session| session.finalizes += 1);
-                        }
-                        Some("CloseStream") => {
-                            self.shared.update(self.place, |session| session.said_goodbye = true);
-                            let metadata = json!({
-                                "type": "Metadata", "transaction_key": "deprecated", "request_id": "0", "sha256": "0",
-                                "created": "2024-08-29T22:37:55.202Z", "duration": 0.0, "channels": 1,
-                            });
-                            self.send(&metadata.to_string()).await?;
-                            return self.close(1000, "").await;
-                        }
-                        Some(_) | None => return self.close(1008, "DATA-0000").await,
-                    }
+            }
+            if self.is_struck() {
+                return self.strike().await;
+            }
+            if goodbye {
+                let metadata = json!({
+                    "type": "Metadata", "transaction_key": "deprecated", "request_id": "0", "sha256": "0",
+                    "created": "2024-08-29T22:37:55.202Z", "duration": 0.0, "channels": 1,
+                });
+                self.send(&metadata.to_string()).await?;
+                return self.close(1000, "").await;
+            }
+            if finalize {
+                if let Some(refusal) = self.shared.manner.too_little(&self.heard.recogniser) {
+                    self.send(&refusal.to_string()).await?;
+                    return self.close(1000, "").await;
                 }
-                Message::Close(_) => return Ok(()),
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                due = after.map(|after| now() + after);
             }
         }
     }
 
     async fn tell(&mut self, finding: Finding, from_finalize: bool) -> Result<(), SocketError> {
-        let text = if self.recogniser.has_voice() { self.understood(finding) } else { String::new() };
-        let message = self.recogniser.message(finding, &text, from_finalize).to_string();
-        match self.mishap.clone() {
-            Some(Mishap::Deaf) => Ok(()),
-            Some(Mishap::Instead(other)) => self.send(&other).await,
-            Some(Mishap::Before(other)) => {
-                self.send(&other).await?;
-                self.send(&message).await
+        let text = if self.heard.recogniser.has_voice() { self.understood(finding) } else { String::new() };
+        for message in self.shared.manner.messages(&mut self.heard, finding, &text, from_finalize) {
+            let message = message.to_string();
+            match self.mishap.clone() {
+                Some(Mishap::Deaf) => {}
+                Some(Mishap::Instead(other)) => self.send(&other).await?,
+                Some(Mishap::Before(other)) => {
+                    self.send(&other).await?;
+                    self.send(&message).await?;
+                }
+                _ => self.send(&message).await?,
             }
-            _ => self.send(&message).await,
         }
+        Ok(())
     }
 
     /// All words but the last while somebody speaks; all of them, once, when they are final.
@@ -256,7 +267,7 @@ impl Listening<'_> {
     fn is_struck(&self) -> bool {
         match self.mishap {
             Some(Mishap::Close(after, ..) | Mishap::Break(after) | Mishap::Fail(after)) => {
-                self.recogniser.voice_ms > 0 && self.recogniser.voice_ms >= after
+                self.heard.recogniser.voice_ms > 0 && self.heard.recogniser.voice_ms >= after
             }
             _ => false,
         }
@@ -265,11 +276,7 @@ impl Listening<'_> {
     async fn strike(mut self) -> Result<(), SocketError> {
         match self.mishap.take() {
             Some(Mishap::Close(_, code, reason)) => self.close(code, &reason).await,
-            Some(Mishap::Fail(_)) => {
-                let failed =
-                    json!({ "type": "Error", "variant": "NET-0000", "description": "what was said", "message": "" });
-                self.send(&failed.to_string()).await
-            }
+            Some(Mishap::Fail(_)) => self.send(&self.shared.manner.failed().to_string()).await,
             _ => Ok(()),
         }
     }
