@@ -304,6 +304,26 @@ fn google_listens_unless_the_file_says_otherwise() {
 }
 
 #[test]
+fn elevenlabs_has_bounds_of_its_own_for_what_listens() {
+    let stage = format!("{SHORT}[agent.a.speech_to_text]\nprovider = \"elevenlabs\"\nkey = \"SPEECH_KEY\"\n");
+    let of = |more: &str| pipeline(&read(&format!("{stage}{more}")), 0).talk.speech_to_text.clone();
+    let (usual, ms) = (of(""), Duration::from_millis);
+    assert_eq!(usual.model, "scribe_v2_realtime");
+    assert_eq!(usual.options.live, LiveSettings { endpoint: Endpoint::Own, finalize_wait: ms(500) });
+    assert_eq!(usual.options.streaming.endpointing, ms(500));
+    let most = "endpoint = \"provider\"\nendpointing_ms = 3000\nkeyterms = [\"Straßenbahnhaltestel\"]";
+    assert_eq!(of(most).options.streaming.endpointing, ms(3000));
+    for (more, told) in [
+        ("endpointing_ms = 299", "endpointing_ms must be a whole number from 300 to 3000"),
+        ("keyterms = [\"Straßenbahnhaltestelle\"]", "at most 50, of 1000 characters in all, and of 20 each"),
+        ("utterance_end_ms = 1000", "elevenlabs knows no utterance_end_ms"),
+    ] {
+        let mistakes = mistakes(&format!("{stage}{more}"));
+        assert!(mistakes.len() == 1 && mistakes[0].contains(told), "{mistakes:?}");
+    }
+}
+
+#[test]
 fn keyterms_are_no_more_than_deepgram_takes() {
     let with = |count: usize, term: &str| {
         let terms = vec![format!("{term:?}"); count].join(", ");
