@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::provider::{elevenlabs, http::Client};
 
-    fn realtime(change: impl FnOnce(&mut Settings)) -> Result<Realtime, SettingsError> {
+    fn changed(change: impl FnOnce(&mut Settings)) -> Settings {
         let base = "https://api.eu.elevenlabs.io/v1/?enable_logging=false".parse().unwrap();
         let mut settings = Settings {
             server: Server { base, key: Some("a-key\n".to_owned().into()), ..Server::default() },
@@ -137,7 +137,15 @@ mod tests {
             temperature: None,
         };
         change(&mut settings);
-        elevenlabs::realtime(&Client::new(Handle::current()).unwrap(), &settings)
+        settings
+    }
+
+    fn realtime(change: impl FnOnce(&mut Settings)) -> Result<Realtime, SettingsError> {
+        elevenlabs::realtime(&client(), &changed(change))
+    }
+
+    fn client() -> Client {
+        Client::new(Handle::current()).unwrap()
     }
 
     #[tokio::test]
