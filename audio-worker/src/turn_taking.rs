@@ -13,6 +13,7 @@ use std::{collections::VecDeque, time::Instant};
 mod deadlines;
 mod fillers;
 mod message;
+mod over;
 mod settings;
 mod state;
 mod voice;
@@ -69,6 +70,7 @@ impl TurnTaking {
         match input {
             Input::Window { voice, echo } => self.on_window(voice, echo),
             Input::Words { turn, text } => self.on_words(turn, text),
+            Input::WordsSoFar { text } => self.on_words_so_far(text),
             Input::EndOfSpeech => self.on_end_of_speech(),
             Input::Speaking { protected } => self.on_speaking(protected),
             Input::Finished => self.on_finished(),
@@ -293,13 +295,7 @@ impl TurnTaking {
                 if self.over_deadline(over, guess).is_some_and(|at| at <= self.now)
                     && let Some(over) = over
                 {
-                    if guess == Guess::None && self.settings.probe(over.probes).is_some() {
-                        self.guess(true);
-                        let over = Some(Over { probes: over.probes + 1, ..over });
-                        self.state = State::Hearing { guess: Guess::Probe, over };
-                    } else {
-                        self.go_on(guess != Guess::Asked);
-                    }
+                    self.on_over_deadline(over, guess);
                 } else if self.endpoint_deadline(over, guess).is_some_and(|at| at <= self.now) {
                     self.endpoint(guess, over);
                 }
@@ -312,23 +308,6 @@ impl TurnTaking {
         self.out.push_back(Output::Speech { began: true });
         self.doubt = false;
         self.state = State::Hearing { guess: Guess::None, over };
-    }
-
-    /// The caller takes the floor from the agent; `confirmed` when words are known.
-    fn interrupt(&mut self, confirmed: bool) {
-        self.out.push_back(Output::Interrupt);
-        self.hear(Some(Over { since: self.now, confirmed, probes: 0 }));
-        if confirmed {
-            self.stats.barge_ins += 1;
-            self.voice.unmute_run(self.now);
-            let mut guess = Guess::Words;
-            if self.voice.silence() < self.settings.guess_silence {
-                // The words are only the beginning of what is being said.
-                self.forget();
-                guess = Guess::None;
-            }
-            self.state = State::Hearing { guess, over: Some(Over { since: self.now, confirmed, probes: 0 }) };
-        }
     }
 
     fn guess(&mut self, probe: bool) {
@@ -367,17 +346,6 @@ impl TurnTaking {
         self.stats.turns += 1;
         self.prompts = 0;
         self.state = State::Thinking;
-    }
-
-    /// What the caller did was no interruption; `doubtful` when not all of it may have been listened to.
-    fn go_on(&mut self, doubtful: bool) {
-        self.stats.false_interruptions += 1;
-        self.out.push_back(Output::Speech { began: false });
-        self.out.push_back(Output::GoOn);
-        self.doubt = doubtful && self.voice.silence() < AFTER_DOUBT;
-        // The same noise does not interrupt twice.
-        self.voice.mute_run();
-        self.state = State::Speaking { protected: false };
     }
 
     /// The newest guess is worth nothing any more.

@@ -9,11 +9,16 @@ use super::{
 };
 
 impl TurnTaking {
-    /// When an interruption without words is looked at again.
+    /// When it is decided whether a voice over the agent's is an interruption: when words are looked for, or at once then if
+    /// they are known while the caller speaks on. Who is silent is waited for, since the last words tell fillers apart.
     pub(super) fn over_deadline(&self, over: Option<Over>, guess: Guess) -> Option<Instant> {
         let over = over.filter(|over| !over.confirmed)?;
-        let probe = self.settings.probe(over.probes).filter(|_| guess == Guess::None);
-        Some(over.since + probe.unwrap_or(self.settings.false_interruption))
+        let early = match guess {
+            Guess::None | Guess::Probe if over.worded => self.settings.probe(0),
+            Guess::None => self.settings.probe(over.probes),
+            Guess::Probe | Guess::Asked | Guess::Words | Guess::Empty => None,
+        };
+        Some(over.since + early.unwrap_or(self.settings.false_interruption))
     }
 
     /// When the turn ends though no sound comes any more.

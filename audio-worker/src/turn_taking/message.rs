@@ -18,6 +18,11 @@ pub enum Input<'a> {
         /// What was said.
         text: &'a str,
     },
+    /// What is understood by now of what the caller is saying, where somebody listens all the time; it may change.
+    WordsSoFar {
+        /// All of it, and empty when nothing is left of it.
+        text: &'a str,
+    },
     /// A recogniser that listens takes the caller's speech as over. It counts where our own ears hear nobody either.
     EndOfSpeech,
     /// The agent begins to be heard.

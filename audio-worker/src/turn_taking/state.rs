@@ -44,6 +44,8 @@ pub(super) struct Over {
     pub(super) since: Instant,
     /// There were words: it will not be said.
     pub(super) confirmed: bool,
+    /// Somebody who listens all the time has understood words in it by now.
+    pub(super) worded: bool,
     /// How often words were looked for while it went on.
     pub(super) probes: u32,
 }

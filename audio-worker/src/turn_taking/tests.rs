@@ -375,6 +375,37 @@ fn an_interruption_whose_words_come_late_interrupts_again() {
 }
 
 #[test]
+fn words_that_are_known_while_the_last_ones_do_not_come_are_an_interruption() {
+    let mut talk = with(Settings { guess_silence: Duration::from_millis(32), ..settings() });
+    let so_far = |talk: &mut Talk, text| talk.put(Input::WordsSoFar { text }).came();
+    talk.speaking().silence(960).voice(96).gives(&[Output::Interrupt, BEGAN]);
+    // The words of a hole are asked for and do not come; the caller speaks on.
+    talk.silence(32).gives(&[guess(1)]);
+    assert_eq!(so_far(&mut talk, "stop"), []);
+    talk.voice(384).gives(&[Output::Forget { turn: 1 }]);
+    assert_eq!(talk.out[0].0 - (960 + 96), 416);
+    assert_eq!(so_far(&mut talk, "stop I need"), []);
+    talk.words(1, "stop").voice(1280).silence(32).gives(&[guess(2)]);
+    talk.words(2, "stop I need a taxi").silence(384).gives(&[ENDED, Output::Answer { turn: 2 }]);
+    assert_eq!((talk.core.stats().barge_ins, talk.core.stats().false_interruptions), (1, 0));
+}
+
+#[test]
+fn in_a_silence_the_last_words_are_waited_for_and_those_so_far_count_when_they_do_not_come() {
+    for (so_far, end) in [("stop", None), ("mhm", Some(Output::GoOn)), ("", Some(Output::GoOn))] {
+        let mut talk = talk();
+        talk.speaking().silence(960).voice(320).silence(64);
+        talk.put(Input::WordsSoFar { text: "uh stop" }).put(Input::WordsSoFar { text: so_far }).silence(640).gives(&[]);
+        talk.silence(192);
+        assert_eq!(talk.came(), [ENDED, end.unwrap_or(Output::Answer { turn: 1 })], "{so_far:?}");
+    }
+    // Known before, "mhm" is none at once.
+    let mut talk = talk();
+    talk.speaking().silence(960).voice(320).silence(64).put(Input::WordsSoFar { text: "him" });
+    talk.put(Input::WordsSoFar { text: "mhm" }).words(1, "mhm").gives(&[ENDED, Output::GoOn]);
+}
+
+#[test]
 fn neither_a_protected_prompt_nor_an_echo_is_interrupted() {
     let mut talk = talk();
     talk.put(Input::Preparing).put(Input::Speaking { protected: true });
@@ -429,6 +460,7 @@ enum Step {
     Sound(f32, bool, u64),
     Nothing(u64),
     Words(u64, &'static str),
+    WordsSoFar(&'static str),
     EndOfSpeech,
     Speaking(bool),
     Finished,
@@ -442,6 +474,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0.0_f32..1.0, prop::bool::weighted(0.1), 32_u64..1500).prop_map(|(v, e, ms)| Step::Sound(v, e, ms)),
         1 => (0_u64..12_000).prop_map(Step::Nothing),
         3 => (0_u64..3, prop::sample::select(vec!["", "mhm", "yes please"])).prop_map(|(back, text)| Step::Words(back, text)),
+        2 => prop::sample::select(vec!["", "mhm", "yes please"]).prop_map(Step::WordsSoFar),
         1 => Just(Step::EndOfSpeech),
         2 => prop::bool::weighted(0.2).prop_map(Step::Speaking),
         2 => Just(Step::Finished),
@@ -464,6 +497,7 @@ proptest! {
                 Step::Sound(voice, echo, ms) => talk.sound(voice, echo, ms),
                 Step::Nothing(ms) => talk.nothing(ms),
                 Step::Words(back, text) => talk.words(newest.max(back) - back, text),
+                Step::WordsSoFar(text) => talk.put(Input::WordsSoFar { text }),
                 Step::EndOfSpeech => talk.put(Input::EndOfSpeech),
                 Step::Speaking(protected) => talk.put(Input::Speaking { protected }),
                 Step::Finished => talk.put(Input::Finished),

@@ -56,6 +56,8 @@ impl Talk {
         }
         if more && self.floor.keeps_speech() {
             let text = self.live.as_ref().map(|live| live.words(self.speech.ms())).unwrap_or_default();
+            self.floor.handle(Input::WordsSoFar { text: &text }, at);
+            self.carry_out(at);
             self.tell_so_far(text);
         }
         moved

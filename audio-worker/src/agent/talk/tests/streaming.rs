@@ -147,6 +147,17 @@ fn streaming(
     (seat(Arc::new(recogniser), ears, None, live), script)
 }
 
+/// Last words never come by themselves, and are waited for longer than an interruption lasts.
+fn waiting_long(said: &[(u64, u64, &'static str)]) -> Call {
+    let ears = Arc::new(Ears(Mutex::new([Ok("of the recording")].into()), Mutex::default()));
+    let manner = Manner { finalizes_after_ms: None, ..QUICK };
+    let script =
+        Script { manner, said: said.to_vec(), breaks: VecDeque::new(), fed: 0, sessions: Vec::new(), finalized: 0 };
+    let recogniser = Stenographer { ears: ears.clone(), script: Arc::new(Mutex::new(script)) };
+    let live = LiveSettings { finalize_wait: Duration::from_millis(1500), ..LiveSettings::default() };
+    seat(Arc::new(recogniser), ears, None, live)
+}
+
 fn interims(call: &Call) -> Vec<&str> {
     let told = call.acts.iter().filter_map(|(_, act)| {
         let Act::Report(Report::Said { by: C, text, is_final: false, .. }) = act else { return None };
@@ -225,6 +236,21 @@ async fn words_tell_an_interruption_from_a_noise() {
     assert!(interrupted && LONG.starts_with(heard), "{said:?}");
     assert_eq!(said[3..], [(C, "stop it", false), (A, "stop it", false)]);
     assert_eq!(recordings(&call), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_interrupts_with_a_hole_after_the_first_word_interrupts_once_however_late_the_last_words_are() {
+    let said = [(1000, 1900, LONG), (6000, 6250, "stop"), (6350, 7600, "I need a taxi")];
+    let mut call = waiting_long(&said);
+    call.silence(1000).await.voice(1000).await.silence(4000).await;
+    call.voice(260).await.silence(100).await.voice(1240).await.silence(4000).await;
+    let told = call.said();
+    let (_, heard, interrupted) = told[2];
+    assert!(interrupted && LONG.starts_with(heard), "{told:?}");
+    assert_eq!(told[3..], [(C, "stop I need a taxi", false), (A, "stop I need a taxi", false)]);
+    let times = [call.count(|act| *act == Act::Interrupt), call.count(|act| *act == Act::Continue)];
+    assert_eq!(times, [1, 0], "interruptions, and those that were none");
+    assert_eq!(call.talk.stats().floor.barge_ins, 1);
 }
 
 #[tokio::test(start_paused = true)]
