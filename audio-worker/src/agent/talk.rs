@@ -74,7 +74,7 @@ pub struct Cast {
     pub language: String,
     /// What is said when a provider fails.
     pub apology: Text,
-    /// After more failures in a row than this the agent takes its leave; see [`faults`].
+    /// After more failures in a row than this the agent takes its leave; see `faults.rs`.
     pub max_faults: u32,
 }
 
