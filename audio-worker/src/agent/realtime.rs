@@ -168,6 +168,7 @@ impl Realtime {
                 Output::Open if self.visits.begin(now()) => self.line.open(&self.persona.server, &self.persona.client),
                 Output::Open => self.session.handle(Input::LeftAlone, now()),
                 Output::Well => self.visits.well(),
+                Output::Served => self.visits.served(),
                 Output::Ill(error) => self.visits.failed(&error, now()),
                 Output::Close => self.line.close(),
                 Output::Send(text) => self.line.send(text),
@@ -306,7 +307,12 @@ impl Agent for Realtime {
             Heard::Played { utterance, ms, cleared } => {
                 self.session.handle(Input::Played { utterance, ms, cleared }, at);
             }
-            Heard::Held(held) => self.session.handle(Input::Held(held), at),
+            Heard::Held(held) => {
+                if held {
+                    self.visits.pause();
+                }
+                self.session.handle(Input::Held(held), at);
+            }
             Heard::Notice(..) => {}
         }
     }

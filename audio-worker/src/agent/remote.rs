@@ -112,7 +112,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// Takes a call, and dials the service for it.
+    /// Takes a call; the service is dialled when it is first asked what it does.
     pub(super) fn new(service: Arc<Service>, opening: &Opening) -> Self {
         let at = now();
         let settings = &service.settings;
@@ -128,14 +128,14 @@ impl Remote {
         }
         let interrupts = settings.interrupt == InterruptBy::Worker;
         let first = if recogniser.is_some() { TurnStage::SpeechToText } else { TurnStage::Agent };
-        let mut remote = Self {
+        Self {
             listening: Listening::new(&settings.turn, recogniser, language, interrupts, at),
             language: language.clone(),
             apology: settings.apology.fill(opening.parameters.expose()),
             trace: opening.trace,
             spans: ReportedTurns::below(opening.trace, first),
             start: Some(wire::start(opening, &service.name, &service.language, settings)),
-            stream: Stream::Over,
+            stream: Stream::New,
             visits: Visits::at(Arc::clone(&service.place)),
             told: None,
             waiting: VecDeque::new(),
@@ -157,9 +157,7 @@ impl Remote {
             ended_by: EndReason::CallOver,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             service,
-        };
-        remote.dial();
-        remote
+        }
     }
 
     fn report(&mut self, report: Report) {
@@ -273,6 +271,10 @@ impl Agent for Remote {
             Heard::Held(held) => {
                 if held {
                     self.cut(true);
+                    self.visits.pause();
+                } else if !self.is_ready {
+                    // Nobody looked whether it was.
+                    self.ready_by = at + self.service.settings.first_answer;
                 }
                 self.tell(wire::held(held));
                 self.listening.held(self.media_ms(), at);
@@ -325,6 +327,9 @@ impl Agent for Remote {
                 return Poll::Pending;
             }
             let at = now();
+            if matches!(self.stream, Stream::New) {
+                self.dial();
+            }
             let mut moved = self.read(cx, at);
             moved |= self.listening.poll_words(cx, at);
             moved |= self.look_at_time(at);

@@ -154,6 +154,18 @@ impl Asking {
         }
     }
 
+    /// It does what it is there for and goes on: what comes of it later counts as well.
+    pub(crate) fn served(&mut self) {
+        if self.progress != Progress::Settled {
+            self.progress = Progress::Answered;
+            let mut breaker = self.place.breaker();
+            let change = breaker.ended();
+            self.faults = breaker.faults();
+            drop(breaker);
+            self.place.tell(change, None);
+        }
+    }
+
     /// All of it is there.
     pub(crate) fn ended(&mut self) {
         if std::mem::replace(&mut self.progress, Progress::Settled) != Progress::Settled {

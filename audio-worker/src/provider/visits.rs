@@ -33,9 +33,18 @@ impl Visits {
 
     /// It is there.
     pub(crate) fn well(&mut self) {
-        self.was_well = true;
-        if let Some(asking) = &mut self.asking {
-            asking.answered();
+        self.here().answered();
+    }
+
+    /// It does what it is there for: faults before that were chance.
+    pub(crate) fn served(&mut self) {
+        self.here().served();
+    }
+
+    /// Nobody looks at it for a while, as while a call is on hold. Unless it was well it is given up: another call may try.
+    pub(crate) fn pause(&mut self) {
+        if !self.was_well {
+            self.asking = None;
         }
     }
 
@@ -43,11 +52,16 @@ impl Visits {
     pub(crate) fn failed(&mut self, error: &ProviderError, now: Instant) {
         let Some(asking) = &mut self.asking else { return };
         match error.kind {
-            Fault::Denied | Fault::Rejected => asking.ended(),
-            Fault::Unreachable | Fault::Timeout | Fault::Busy | Fault::Failed | Fault::Malformed | Fault::Empty => {
+            Fault::Denied | Fault::Rejected | Fault::Busy => asking.ended(),
+            Fault::Unreachable | Fault::Timeout | Fault::Failed | Fault::Malformed | Fault::Empty => {
                 asking.failed(error, now)
             }
         }
+    }
+
+    fn here(&mut self) -> &mut Asking {
+        self.was_well = true;
+        self.asking.get_or_insert_with(|| self.place.insist())
     }
 
     fn end(&mut self) {
@@ -124,14 +138,62 @@ mod tests {
             // What is given up is so in real time.
             at = at.max(now());
             assert!(trial.begin(at), "{pause}");
-            trial.failed(&error(Fault::Busy), at);
+            trial.failed(&error(Fault::Empty), at);
         }
+    }
+
+    #[test]
+    fn faults_between_calls_that_are_served_open_nothing() {
+        let (place, start) = (place(), now());
+        let mut lasting = Vec::new();
+        for fault in 0..9 {
+            let mut visits = Visits::at(Arc::clone(&place));
+            assert!(visits.begin(start), "{fault}");
+            visits.failed(&error(Fault::Unreachable), start);
+            let mut served = Visits::at(Arc::clone(&place));
+            assert!(served.begin(start));
+            served.well();
+            served.served();
+            // None of them ends meanwhile.
+            lasting.push(served);
+        }
+        assert!(!place.is_open());
+        // To be there is not enough: such a server may fail all the same.
+        for _ in 0..3 {
+            let mut visits = Visits::at(Arc::clone(&place));
+            assert!(visits.begin(start));
+            visits.well();
+            visits.failed(&error(Fault::Failed), start);
+        }
+        assert!(place.is_open());
+    }
+
+    #[test]
+    fn a_call_on_hold_is_no_trial() {
+        let (place, start) = (place(), now());
+        for _ in 0..3 {
+            let mut visits = Visits::at(Arc::clone(&place));
+            assert!(visits.begin(start));
+            visits.failed(&error(Fault::Timeout), start);
+        }
+        let mut at = start + Duration::from_secs(5);
+        let (mut held, mut next) = (Visits::at(Arc::clone(&place)), Visits::at(Arc::clone(&place)));
+        assert!(held.begin(at) && !next.begin(at));
+        held.pause();
+        // What is given up is so in real time.
+        at = at.max(now());
+        assert!(next.begin(at));
+        // It was there all the same.
+        held.well();
+        assert!(!place.is_open());
     }
 
     #[test]
     fn who_refuses_is_asked_all_the_same() {
         let (place, start) = (place(), now());
-        for kind in [Fault::Denied, Fault::Rejected, Fault::Denied, Fault::Denied] {
+        for kind in
+            [Fault::Denied, Fault::Rejected, Fault::Busy, Fault::Busy, Fault::Busy, Fault::Denied, Fault::Denied]
+        {
             let mut visits = Visits::at(Arc::clone(&place));
             assert!(visits.begin(start));
             visits.failed(&error(kind), start);

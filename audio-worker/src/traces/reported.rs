@@ -3,7 +3,7 @@
 use telemetry::traces::TraceContext;
 
 use super::{TurnSpans, TurnStage};
-use crate::agent::{Report, Speaker, ToolReport};
+use crate::agent::{Report, Speaker, Stage, ToolReport};
 
 /// Turns of one conversation that have a span.
 const MAX_TRACED: u32 = 1000;
@@ -51,8 +51,9 @@ impl ReportedTurns {
                     open.played(*interrupted);
                 }
             }
-            Report::Fault { .. } => {
-                self.is_answered = true;
+            // Words that were not found are answered all the same, later.
+            Report::Fault { stage, .. } => {
+                self.is_answered |= *stage != Stage::SpeechToText;
                 if let Some(open) = &self.open {
                     open.failed();
                 }

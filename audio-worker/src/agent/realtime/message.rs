@@ -55,6 +55,8 @@ pub(super) enum Output {
     Send(String),
     /// The server is there.
     Well,
+    /// The server gave a response.
+    Served,
     /// The server failed.
     Ill(ProviderError),
     /// Act.

@@ -37,6 +37,8 @@ const RESOURCE_EXHAUSTED: i32 = 8;
 
 /// The stream of a call.
 pub(super) enum Stream {
+    /// Not begun: a call that is on hold dials nobody.
+    New,
     Opening(link::Opening),
     Open(Box<Inbound>),
     /// Nothing is said any more, and nothing heard.
@@ -44,7 +46,9 @@ pub(super) enum Stream {
 }
 
 impl Remote {
+    /// Dials the service; from now on its time runs.
     pub(super) fn dial(&mut self) {
+        self.ready_by = now() + self.service.settings.first_answer;
         // A second try is of the same visit.
         if !self.is_again && !self.visits.begin(now()) {
             self.fail(Fault::Unreachable, LEFT_ALONE, None);
@@ -88,12 +92,12 @@ impl Remote {
                 break;
             }
             let message = match &mut self.stream {
-                Stream::Over => break,
+                Stream::New | Stream::Over => break,
                 Stream::Opening(opening) => {
                     let Poll::Ready(opened) = opening.as_mut().poll(cx) else { break };
                     match opened {
                         Ok(inbound) => self.stream = Stream::Open(Box::new(inbound)),
-                        Err(status) => self.on_status(&link::fault(&status), at),
+                        Err(status) => self.on_status(&link::fault(&status)),
                     }
                     moved = true;
                     continue;
@@ -108,10 +112,10 @@ impl Remote {
                 Some(Ok(ConverseResponse { message: Some(message) })) => self.on_message(message, at),
                 // A newer agent says something that this worker does not know.
                 Some(Ok(ConverseResponse { message: None })) => {}
-                Some(Err(status)) => self.on_status(&link::fault(&status), at),
+                Some(Err(status)) => self.on_status(&link::fault(&status)),
                 None => {
                     let detail = "the agent ended its stream without a hang-up or a transfer".to_owned();
-                    self.on_status(&ProviderError { kind: Fault::Failed, detail }, at);
+                    self.on_status(&ProviderError { kind: Fault::Failed, detail });
                 }
             }
         }
@@ -120,9 +124,9 @@ impl Remote {
 
     /// The stream ended. A service that is started anew, or whose connection had been lost unnoticed, gets a second try as
     /// long as it has not taken the call; later there would be nobody there who knows what was said.
-    fn on_status(&mut self, error: &ProviderError, at: Instant) {
+    fn on_status(&mut self, error: &ProviderError) {
         if !self.is_ready && !self.is_again && error.kind == Fault::Unreachable {
-            (self.is_again, self.ready_by) = (true, at + self.service.settings.first_answer);
+            self.is_again = true;
             tracing::debug!(%error, "an agent's service is dialled once more");
             self.dial();
         } else {
@@ -177,6 +181,7 @@ impl Remote {
         }
         tracing::debug!(agent = self.service.name, service = printable(&ready.name), "an agent's service took a call");
         self.visits.well();
+        self.visits.served();
         self.start = None;
         for message in std::mem::take(&mut self.waiting) {
             self.tell(message);

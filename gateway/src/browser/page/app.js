@@ -54,7 +54,7 @@ token.value = sessionStorage.getItem(TOKEN_KEY) ?? "";
 callButton.addEventListener("click", () => (call ? call.stop() : start()));
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !call) start();
+  if (event.key === "Enter" && event.target !== parameters && !call) start();
 });
 muteButton.addEventListener("click", () => call?.mute(muteButton.getAttribute("aria-pressed") !== "true"));
 for (const key of keys) key.addEventListener("click", () => call?.press(key.dataset.key));

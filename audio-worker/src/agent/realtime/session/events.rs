@@ -90,10 +90,16 @@ impl Session {
 
     pub(super) fn on_text(&mut self, text: &str) {
         let Link::Open { is_ready, .. } = &mut self.link else { return };
-        *is_ready = true;
+        let is_first = !std::mem::replace(is_ready, true);
         self.mark = self.now;
         match Event::read(text) {
-            Ok(event) => self.on_event(event),
+            Ok(event) => {
+                // Some servers begin with something else than the session.
+                if is_first && !matches!(event, Event::Failure(_) | Event::Ready) {
+                    self.out.push_back(Output::Well);
+                }
+                self.on_event(event);
+            }
             Err(garbage) => self.on_broken(garbage.0),
         }
     }
@@ -104,7 +110,10 @@ impl Session {
             Event::SpeechStarted => self.on_speech_started(),
             Event::SpeechStopped => self.on_speech_stopped(),
             Event::Heard { text, .. } => self.on_heard(&text),
-            Event::NotHeard => self.fault(Fault::Failed, "the caller's words were not put into text", false),
+            Event::NotHeard => {
+                let detail = "the caller's words were not put into text".to_owned();
+                self.report(Report::Fault { stage: Stage::SpeechToText, fault: Fault::Failed, detail });
+            }
             Event::Begun { response } => self.on_begun(response),
             Event::Sound { place, sound } => self.on_sound(&place, &sound),
             Event::SoundEnd { place } => self.on_sound_end(&place),
@@ -239,7 +248,7 @@ impl Session {
         }
         if !done.is_cancelled {
             (self.faults, self.failures) = (0, 0);
-            self.out.push_back(Output::Well);
+            self.out.push_back(Output::Served);
             self.results.clear();
             if let Link::Open { has_answered, .. } = &mut self.link {
                 *has_answered = true;

@@ -122,7 +122,7 @@ impl Call {
                     Output::Call(call) => self.calls.push(call),
                     Output::Cost(Stage::Realtime, cost) => self.costs.push(cost),
                     Output::Cost(_, cost) => self.transcriptions.push(cost),
-                    Output::Well => self.health.push(None),
+                    Output::Well | Output::Served => self.health.push(None),
                     Output::Ill(error) => self.health.push(Some(error.kind)),
                     Output::Hush => {}
                     Output::Act(act) => {
