@@ -24,7 +24,7 @@ use tests::{
     talk::{Phone, recorded, staff},
     world::{TO, World},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::sleep};
 use url::Url;
 
 #[path = "../examples/agent.rs"]
@@ -166,8 +166,8 @@ async fn numbers_are_not_shared_unless_the_file_says_so_and_a_token_and_a_trace_
 }
 
 /// Everything that it takes to place calls to the service at `url`.
-async fn world(url: &Url) -> World {
-    let file = format!("[agent.mine]\nkind = \"remote\"\nurl = \"{url}\"\n");
+async fn world(url: &Url, more: &str) -> World {
+    let file = format!("[agent.mine]\nkind = \"remote\"\nurl = \"{url}\"\n{more}\n");
     let nowhere = "http://127.0.0.1:1".parse().unwrap();
     World::with(|plan| plan.agents(staff(&file, &nowhere)), |account| account).await
 }
@@ -186,7 +186,7 @@ async fn a_hold_is_told_and_throws_away_what_was_not_heard_and_the_agent_goes_on
         _ => Vec::new(),
     });
     let agent = agent.await.unwrap();
-    let world = world(&agent.url()).await;
+    let world = world(&agent.url(), "").await;
     let placed = world.talking("mine").await;
     let (id, sid) = (placed.text("id"), placed.text("call_sid"));
     agent.wait_for("a report", |told| matches!(told, Told::Played(played) if played.ms > 0).then_some(())).await;
@@ -209,9 +209,33 @@ async fn a_hold_is_told_and_throws_away_what_was_not_heard_and_the_agent_goes_on
 }
 
 #[tokio::test]
+async fn an_agent_that_gets_a_call_on_hold_is_dialled_after_the_hold_and_has_its_whole_time() {
+    let limit = Duration::from_millis(500);
+    let agent = RemoteAgent::start(|told| match told {
+        Told::Start(_) => vec![pcm(1, 8000, &tone(440.0, AMPLITUDE, 4000)), end_utterance(), hangup(true)],
+        _ => Vec::new(),
+    });
+    let agent = agent.await.unwrap();
+    let world = world(&agent.url(), &format!("first_answer_ms = {}", limit.as_millis())).await;
+    let placed = world.talking("echo").await;
+    let (id, sid) = (placed.text("id"), placed.text("call_sid"));
+    for change in [json!({"hold": true}), json!({"agent": "mine"})] {
+        assert_eq!(world.patch(id, change).await.status, 200);
+    }
+    // Longer than the agent may take, were it asked.
+    sleep(2 * limit).await;
+    assert_eq!(agent.told(), []);
+    assert_eq!(world.patch(id, json!({"hold": false})).await.status, 200);
+    let report = world.settled(sid).await.report.unwrap();
+    let greeted = ms_of(&report.heard_pcm(), 440.0);
+    assert!((400..=600).contains(&greeted), "{greeted}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn who_answered_a_call_is_told_as_a_notice() {
     let agent = RemoteAgent::start(by_keys).await.unwrap();
-    let world = world(&agent.url()).await;
+    let world = world(&agent.url(), "").await;
     let line = rest::Line {
         answered_by: AnsweredBy::MachineStart,
         detected_after: Duration::from_millis(300),
