@@ -14,6 +14,10 @@ const PAUSE: Bounds = Bounds { first: Duration::from_secs(5), longest: Duration:
 /// The same where nobody stands in: what is left alone there is refused to a caller, and may be well again by then.
 const ALONE_PAUSE: Bounds = Bounds { first: Duration::from_secs(5), longest: Duration::from_secs(10) };
 
+/// How long a trial may be under way without a word of how it went, before another may try: no request has nothing to tell
+/// for so long, but one who listens to a silent caller has.
+const TRIAL: Duration = Duration::from_secs(30);
+
 /// The same for a key that is refused: that does not get better by itself.
 const DENIED_PAUSE: Bounds = Bounds { first: Duration::from_secs(60), longest: Duration::from_secs(600) };
 
@@ -59,6 +63,8 @@ enum State {
     },
     Trying {
         trial: u64,
+        /// Then another may try.
+        until: Instant,
         /// What came before it.
         pause: Duration,
     },
@@ -82,13 +88,13 @@ impl Breaker {
         Self { is_alone: true, ..Self::default() }
     }
 
-    /// A permission to ask, unless it is open. After its pause there is one at a time.
+    /// A permission to ask, unless it is open. After its pause there is one, and another when that tells nothing.
     pub fn ask(&mut self, now: Instant) -> Option<Pass> {
         match self.state {
             State::Closed { .. } => Some(Pass::Usual),
-            State::Open { until, pause } if until <= now => {
+            State::Open { until, pause } | State::Trying { until, pause, .. } if until <= now => {
                 self.trials += 1;
-                self.state = State::Trying { trial: self.trials, pause };
+                self.state = State::Trying { trial: self.trials, until: now + TRIAL, pause };
                 Some(Pass::Trial(self.trials))
             }
             State::Open { .. } | State::Trying { .. } => None,
@@ -252,6 +258,20 @@ mod tests {
         assert_eq!(breaker.failed(trial, Fault::Rejected, now), Some(Change::Closed));
     }
 
+    #[test]
+    fn a_trial_that_tells_nothing_does_not_keep_others_from_trying() {
+        let now = start();
+        let mut breaker = opened(Fault::Unreachable, now);
+        let silent = breaker.ask(now + SECOND * 5).unwrap();
+        assert_eq!(breaker.ask(now + SECOND * 34), None);
+        let next = breaker.ask(now + SECOND * 35).unwrap();
+        assert_eq!(breaker.ask(now + SECOND * 35), None);
+        // What becomes of the first one is not that of the trial.
+        breaker.given_up(silent, now + SECOND * 36);
+        assert_eq!(breaker.ask(now + SECOND * 36), None);
+        assert_eq!(breaker.failed(next, Fault::Timeout, now + SECOND * 37), Some(Change::Opened(SECOND * 10)));
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Wait(u64),
@@ -287,7 +307,7 @@ mod tests {
         fn it_is_never_stuck_and_never_tried_twice(steps in steps()) {
             let (mut breaker, mut now) = (Breaker::default(), start());
             let mut out: Vec<Pass> = Vec::new();
-            let mut shut_until = now;
+            let (mut shut_until, mut trial_until) = (now, now);
             for step in steps {
                 let was_open = breaker.is_open();
                 match step {
@@ -296,8 +316,11 @@ mod tests {
                     Step::Ask => {
                         let has_trial = out.iter().any(|pass| breaker.is_trial(*pass));
                         let pass = breaker.ask(now);
-                        prop_assert_eq!(pass.is_some(), !was_open || (now >= shut_until && !has_trial));
+                        prop_assert_eq!(pass.is_some(), !was_open || (now >= shut_until && (!has_trial || now >= trial_until)));
                         prop_assert_eq!(matches!(pass, Some(Pass::Trial(_))), was_open && pass.is_some());
+                        if matches!(pass, Some(Pass::Trial(_))) {
+                            trial_until = now + TRIAL;
+                        }
                         out.extend(pass);
                     }
                     Step::Settle(which, end) if !out.is_empty() => {

@@ -92,7 +92,8 @@ impl SpeechToText for Chain<dyn SpeechToText> {
         self.members.iter().any(|member| member.provider.wants_native())
     }
 
-    /// The first that is not left alone, and can; when all are left alone, the first that can.
+    /// The first that is not left alone, if it can: who stands in for one that takes recordings is asked for recordings, when
+    /// that fails. When all are left alone, the first that can.
     fn listen(&self, language: &str, earlier: Bytes) -> Option<Box<dyn Listening>> {
         let moment = now();
         let begin = |provider: &Arc<dyn SpeechToText>, asking| {
@@ -100,14 +101,9 @@ impl SpeechToText for Chain<dyn SpeechToText> {
             let listened = Listened::begin(session, asking, earlier.len(), &self.meter);
             Some(Box::new(listened) as Box<dyn Listening>)
         };
-        let mut is_anyone_there = false;
-        let listening = self.members.iter().find_map(|Member { provider, place }| {
-            let asking = place.ask(moment)?;
-            is_anyone_there = true;
-            begin(provider, asking)
-        });
-        if is_anyone_there {
-            return listening;
+        let first = self.members.iter().find_map(|member| Some((member, member.place.ask(moment)?)));
+        if let Some((Member { provider, .. }, asking)) = first {
+            return begin(provider, asking);
         }
         self.members.iter().find_map(|Member { provider, place }| begin(provider, place.insist()))
     }

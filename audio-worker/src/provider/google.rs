@@ -128,6 +128,10 @@ impl Access {
 
     fn warm(&self) {
         self.endpoint.warm();
+        self.warm_token();
+    }
+
+    fn warm_token(&self) {
         if let Some(tokens) = &self.tokens {
             tokens.warm(&self.endpoint);
         }

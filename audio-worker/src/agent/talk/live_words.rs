@@ -201,7 +201,10 @@ impl LiveWords {
     pub(super) fn voice(&mut self, last: Option<Instant>) {
         if last != self.voice.1 {
             self.voice = (self.fed, last);
-            if let Some(session) = &mut self.session {
+            // None is a hold, or the end of a turn.
+            if last.is_some()
+                && let Some(session) = &mut self.session
+            {
                 session.voice();
             }
         }

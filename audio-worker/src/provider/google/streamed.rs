@@ -2,7 +2,10 @@
 //!
 //! Google streams some voices alone; all others are asked for whole, in `synthesize.rs`.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use proto::google_text_to_speech::{
     AudioEncoding, StreamingAudioConfig, StreamingSynthesisInput, StreamingSynthesizeConfig,
@@ -60,6 +63,7 @@ struct Line {
     way: Way,
     /// Opened with the first text, or ahead of it; it finds its own way back when it was lost.
     channel: OnceCell<Channel>,
+    is_warming: AtomicBool,
 }
 
 impl Line {
@@ -72,7 +76,10 @@ impl Line {
 impl Voice {
     pub(super) fn new(access: Access, settings: Settings) -> Result<Self, SettingsError> {
         let way = access.way(&settings.server.base)?;
-        Ok(Self { line: Arc::new(Line { access, way, channel: OnceCell::new() }), settings })
+        Ok(Self {
+            line: Arc::new(Line { access, way, channel: OnceCell::new(), is_warming: AtomicBool::new(false) }),
+            settings,
+        })
     }
 
     fn config(&self, language: &str) -> StreamingSynthesizeConfig {
@@ -115,11 +122,15 @@ impl TextToSpeech for Voice {
 
     fn warm(&self) {
         let line = Arc::clone(&self.line);
+        line.access.warm_token();
+        if line.channel.initialized() || line.is_warming.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.line.access.endpoint.client.runtime().spawn(async move {
-            // A token is asked for meanwhile.
-            if let (Err(error), _) = tokio::join!(line.client(), line.access.credentials()) {
+            if let Err(error) = line.client().await {
                 tracing::debug!(%error, "no connection ahead of a voice");
             }
+            line.is_warming.store(false, Ordering::Release);
         });
     }
 }

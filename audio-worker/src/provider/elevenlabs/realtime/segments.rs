@@ -26,10 +26,10 @@ const PIECE_BYTES: usize = 100 * PER_MS as usize;
 /// With less it refuses to commit: 0.3 s.
 const LEAST_COMMIT: u64 = 300 * PER_MS;
 
-/// It commits by itself after 90 s, wherever that is in a word; so silence is found before, for words that belong to no
-/// turn soon, and for what has none.
+/// It commits by itself after a while (90 s, it says; others saw 36 s), wherever that is in a word; so silence is found
+/// before, for words that belong to no turn soon, and for what has none.
 const TIDY_WORDS: u64 = 10_000 * PER_MS;
-const TIDY_SILENCE: u64 = 60_000 * PER_MS;
+const TIDY_SILENCE: u64 = 20_000 * PER_MS;
 
 /// Without a voice for so long nobody is in the middle of a word, and a voice after it is of another stretch of speech.
 const PAUSE: u64 = 1000 * PER_MS;
@@ -73,6 +73,8 @@ pub(super) struct Segments {
     last: String,
     /// Committed words that wait for their times, until this place.
     held: Option<(Stretch, u64)>,
+    /// Times that came before their words.
+    early: Option<(String, Vec<TimedWord>)>,
 }
 
 impl Segments {
@@ -91,6 +93,7 @@ impl Segments {
             has_earlier: false,
             last: String::new(),
             held: None,
+            early: None,
         }
     }
 
@@ -150,11 +153,14 @@ impl Segments {
         self.last.clone_from(&text);
         let is_end = self.ends && asked.is_none() && !text.is_empty();
         let stretch = Stretch { from_ms, to_ms: ms(self.committed), text, words: Vec::new() };
-        if std::mem::take(&mut self.has_earlier) && !stretch.text.is_empty() {
+        let times = self.early.take().filter(|(text, _)| *text == stretch.text).map(|(_, words)| words);
+        if !std::mem::take(&mut self.has_earlier) || stretch.text.is_empty() {
+            told.push(Recognised::Final(stretch));
+        } else if let Some(words) = times {
+            told.push(timed(stretch, words));
+        } else {
             self.held = Some((stretch.clone(), self.sent() + TIMES_WAIT));
             told.push(Recognised::Interim(stretch));
-        } else {
-            told.push(Recognised::Final(stretch));
         }
         if is_end {
             told.push(Recognised::EndOfSpeech { at_ms: ms(self.committed) });
@@ -163,12 +169,12 @@ impl Segments {
     }
 
     fn on_timed(&mut self, text: &str, words: Vec<TimedWord>) -> Vec<Recognised> {
+        if self.held.is_none() {
+            self.early = Some((text.to_owned(), words));
+            return Vec::new();
+        }
         let held = self.held.take_if(|(stretch, _)| stretch.text == text);
-        let whole = held.map(|(stretch, _)| {
-            let words = within(words, stretch.from_ms, stretch.to_ms);
-            Recognised::Final(Stretch { words, ..stretch })
-        });
-        whole.into_iter().collect()
+        held.map(|(stretch, _)| timed(stretch, words)).into_iter().collect()
     }
 }
 
@@ -195,7 +201,8 @@ impl Dialect for Segments {
     }
 
     fn finalize(&mut self) -> Option<Message> {
-        if self.voice.is_some_and(|voice| voice <= self.cut) {
+        // Two commits of one speech would meet, and the second have too little.
+        if self.ends || self.voice.is_some_and(|voice| voice <= self.cut) {
             return None;
         }
         self.owed = self.heard - self.cut < LEAST_COMMIT;
@@ -236,6 +243,11 @@ impl Dialect for Segments {
 /// The millisecond that ends with or after a place.
 const fn ms(place: u64) -> u64 {
     place.div_ceil(PER_MS)
+}
+
+fn timed(stretch: Stretch, words: Vec<TimedWord>) -> Recognised {
+    let words = within(words, stretch.from_ms, stretch.to_ms);
+    Recognised::Final(Stretch { words, ..stretch })
 }
 
 /// Words at times of their stretch; none where they are of another.

@@ -94,6 +94,8 @@ pub(super) struct Course {
     settled: u64,
     /// Where the next stream has to begin, while there are too many.
     wanted: Option<u64>,
+    /// And is to be closed at once: its words are wanted.
+    wanted_closed: bool,
     /// The token was refused, and nothing was told since.
     is_refused: bool,
     out: VecDeque<Output>,
@@ -127,6 +129,7 @@ impl Course {
             place: 0,
             settled: 0,
             wanted: None,
+            wanted_closed: false,
             is_refused: false,
             out: VecDeque::new(),
         }
@@ -206,6 +209,7 @@ impl Course {
             self.open(from);
         } else {
             self.wanted.get_or_insert(from);
+            self.wanted_closed = false;
         }
     }
 
@@ -297,6 +301,9 @@ impl Course {
         }
         if let Some(from) = self.wanted.take() {
             self.open(from);
+            if std::mem::take(&mut self.wanted_closed) {
+                self.close();
+            }
         }
         self.trim();
     }
@@ -308,7 +315,7 @@ impl Course {
         let (voice, is_closed) = (last.voice, last.closed.is_some());
         let speech_end = self.streams.iter().rev().find_map(|stream| stream.speech_end);
         self.out.extend(self.streams.drain(..).map(|_| Output::Drop));
-        self.wanted = None;
+        (self.wanted, self.wanted_closed) = (None, false);
         if from == self.place {
             return;
         }
@@ -323,7 +330,7 @@ impl Course {
 
     fn fail(&mut self, error: ProviderError) {
         self.out.extend(self.streams.drain(..).map(|_| Output::Drop));
-        self.wanted = None;
+        (self.wanted, self.wanted_closed) = (None, false);
         self.out.push_back(Output::Fail(error));
     }
 
@@ -354,9 +361,13 @@ impl Course {
     fn close(&mut self) {
         self.flush(1);
         let now = self.now;
-        if let Some(stream) = self.open_one() {
-            stream.closed = Some(now);
-            self.out.push_back(Output::Close);
+        match self.open_one() {
+            Some(stream) => {
+                stream.closed = Some(now);
+                self.out.push_back(Output::Close);
+            }
+            // Its turn will come.
+            None => self.wanted_closed = self.wanted.is_some(),
         }
     }
 

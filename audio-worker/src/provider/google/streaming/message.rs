@@ -102,9 +102,12 @@ fn end_ms(result: &StreamingRecognitionResult) -> Option<u64> {
     ms(result.result_end_time?).filter(|ms| *ms > 0)
 }
 
+/// No stream lasts so long: some months.
+const MAX_MS: u64 = 10_000_000_000;
+
 /// Milliseconds of a time that can be.
 fn ms(time: impl TryInto<Duration>) -> Option<u64> {
-    time.try_into().ok().and_then(|time| u64::try_from(time.as_millis()).ok())
+    time.try_into().ok().and_then(|time| u64::try_from(time.as_millis()).ok()).filter(|ms| *ms <= MAX_MS)
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ use crate::provider::{
     place::now,
 };
 
-/// Messages that wait to be sent in a stream: 5 s of sound and more.
+/// Messages that wait to be sent in a stream: 12 s of sound and more.
 const MAX_REQUESTS: usize = 128;
 /// Messages of a stream that wait to be read. When they are too many, it is not read.
 const MAX_ANSWERS: usize = 16;

@@ -179,6 +179,15 @@ fn times_that_do_not_come_or_are_of_no_use_are_not_insisted_on() {
         talk.hear(3000, false);
         talk.hear(1000, true);
         talk.finalize();
+        talk
+    };
+    // Before their words.
+    let mut talk = held();
+    assert_eq!(talk.timed("Mhm book", &[11.0, 14.0]), []);
+    let Some(Recognised::Final(found)) = talk.committed("Mhm book").pop() else { panic!("nothing") };
+    assert_eq!((found.from_ms, found.words.len()), (10_000, 2));
+    let held = || {
+        let mut talk = held();
         assert_eq!(talk.committed("Mhm book"), interim(10_000, 14_800, "Mhm book"));
         talk
     };
@@ -246,16 +255,16 @@ fn words_that_nobody_asks_for_and_long_silence_are_committed_between_words() {
     talk.partial("Hello");
     talk.finalize();
     assert_eq!(talk.committed("Hello."), finished(10_000, 10_500, "Hello."));
-    talk.hear(59_980, false);
+    talk.hear(19_980, false);
     assert_eq!(talk.commits.len(), 2);
     talk.hear(20, false);
-    assert_eq!(talk.commits[2], 70_500);
+    assert_eq!(talk.commits[2], 30_500);
     // Never within speech.
     talk.hear(80_000, true);
     assert_eq!(talk.commits.len(), 3);
     // What is committed by itself is no end of anything.
     talk.committed("");
-    assert_eq!(talk.committed("So much"), finished(70_500, 150_500, "So much"));
+    assert_eq!(talk.committed("So much"), finished(30_500, 110_500, "So much"));
 }
 
 #[test]
@@ -268,13 +277,14 @@ fn what_the_server_commits_by_its_own_ears_is_an_end_of_speech() {
     assert_eq!(talk.committed("Book a table."), [finished(0, 1000, "Book a table."), end].concat());
     talk.hear(1000, false);
     assert_eq!(talk.committed(""), finished(1000, 2000, ""));
-    // What was asked for is none.
+    // It is not asked: its own commit is on the way.
     talk.hear(500, true);
     talk.finalize();
-    assert_eq!(talk.committed("Yes."), finished(2000, 2500, "Yes."));
+    let end = vec![Recognised::EndOfSpeech { at_ms: 2500 }];
+    assert_eq!(talk.committed("Yes."), [finished(2000, 2500, "Yes."), end].concat());
     talk.partial("x");
     talk.hear(100_000, false);
-    assert_eq!(talk.commits, [2500], "it finds the silence itself");
+    assert!(talk.commits.is_empty(), "it finds the silence itself");
 }
 
 #[test]
